@@ -1,0 +1,3 @@
+//! Trine: message relay, erasure-coded mesh storage and Kademlia DHT in one thread-per-core node.
+
+pub mod rt;

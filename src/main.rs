@@ -1,0 +1,3 @@
+//! The trine binary.
+
+fn main() {}
