@@ -1,3 +1,4 @@
 //! Trine: message relay, erasure-coded mesh storage and Kademlia DHT in one thread-per-core node.
 
 pub mod rt;
+pub mod stats;
