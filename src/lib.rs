@@ -1,4 +1,5 @@
 //! Trine: message relay, erasure-coded mesh storage and Kademlia DHT in one thread-per-core node.
 
+pub mod config;
 pub mod rt;
 pub mod stats;
