@@ -1,5 +1,6 @@
 //! Trine: message relay, erasure-coded mesh storage and Kademlia DHT in one thread-per-core node.
 
+pub mod admin;
 pub mod config;
 pub mod rt;
 pub mod stats;
