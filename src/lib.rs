@@ -1,6 +1,7 @@
 //! Trine: message relay, erasure-coded mesh storage and Kademlia DHT in one thread-per-core node.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod rt;
 pub mod stats;
