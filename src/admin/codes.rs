@@ -7,8 +7,8 @@ use crate::stats::Vocabulary;
 /// The name of a code, lower case with underscores; `None` if the list has no such code.
 pub type CodeName = fn(Vocabulary, u8) -> Option<&'static str>;
 
-/// The codes of an array of counters that are worth showing, with their names: those that have a name, so that a
-/// series exists before its first event, and those that were counted. The last place is "other".
+/// The codes of an array of counters that are worth showing, with their names: those that have a name, so
+/// that a series exists before its first event, and those that were counted. The last place is "other".
 pub(super) fn shown(
     code_name: CodeName,
     vocabulary: Vocabulary,

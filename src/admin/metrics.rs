@@ -1,7 +1,8 @@
 //! The counters of the cores as OpenMetrics text, read at the moment of the scrape.
 //!
-//! Every series carries the label `core`; sums are left to whoever asks, because a sum hides the one slow core.
-//! Times are in seconds and sizes in bytes, as OpenMetrics wants; histograms have a bucket per power of two.
+//! Every series carries the label `core`; sums are left to whoever asks, because a sum hides the one slow
+//! core. Times are in seconds and sizes in bytes, as OpenMetrics wants; histograms have a bucket per power of
+//! two.
 
 use std::borrow::Cow;
 use std::fmt;

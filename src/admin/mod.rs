@@ -1,8 +1,8 @@
 //! What an operator sees of a running node over HTTP: health, readiness, metrics, status. And signals.
 //!
-//! Runs on the housekeeping thread, on a current-thread tokio runtime that the caller starts: never on a data core.
-//! It only reads the counters of the cores ([`crate::stats`]) and the [`Readiness`] of the node, so nothing that a
-//! scraper does can slow a core down or change what it does.
+//! Runs on the housekeeping thread, on a current-thread tokio runtime that the caller starts: never on a data
+//! core. It only reads the counters of the cores ([`crate::stats`]) and the [`Readiness`] of the node, so
+//! nothing that a scraper does can slow a core down or change what it does.
 //!
 //! | path | answer |
 //! |---|---|
@@ -11,8 +11,9 @@
 //! | `/metrics` | OpenMetrics text, one series per core |
 //! | `/statusz` | JSON for people and for `trine status` |
 //!
-//! There is no authentication: bind it to this machine or to a management network. What may go wrong: too many or
-//! too slow clients, which are bounded in number, bytes and time (see the `server` module) and then closed.
+//! There is no authentication: bind it to this machine or to a management network. What may go wrong: too
+//! many or too slow clients, which are bounded in number, bytes and time (see the `server` module) and then
+//! closed.
 
 mod codes;
 mod metrics;

@@ -1,9 +1,9 @@
 //! The HTTP server, bounded in connections, bytes and time.
 //!
-//! axum's own `serve` sets no bound on how long a client may take over its request, so the connections are driven
-//! here with hyper directly. A client beyond [`Bounds::connections_max`] waits in the kernel's backlog until another
-//! one ends, which each does within [`Bounds::lifetime`]. A failed accept (no file descriptors left) is tried again
-//! after a pause.
+//! axum's own `serve` sets no bound on how long a client may take over its request, so the connections are
+//! driven here with hyper directly. A client beyond [`Bounds::connections_max`] waits in the kernel's backlog
+//! until another one ends, which each does within [`Bounds::lifetime`]. A failed accept (no file descriptors
+//! left) is tried again after a pause.
 
 use std::future::Future;
 use std::io;
@@ -49,7 +49,8 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// Most headers of a request.
 const HEADERS_MAX: usize = 64;
 
-/// Serves `state` on `listener` until `shutdown` completes; then lets open requests finish for at most one second.
+/// Serves `state` on `listener` until `shutdown` completes; then lets open requests finish for at most one
+/// second.
 ///
 /// Must run on a tokio runtime with I/O and time enabled.
 pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Future<Output = ()>) {

@@ -31,8 +31,8 @@ pub struct ShutdownSignals {
 }
 
 impl ShutdownSignals {
-    /// Takes over both signals; from here on they no longer end the process by themselves. Must be called on a tokio
-    /// runtime with I/O enabled. Fails if the kernel refuses the handler.
+    /// Takes over both signals; from here on they no longer end the process by themselves. Must be called on
+    /// a tokio runtime with I/O enabled. Fails if the kernel refuses the handler.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             interrupt: unix::signal(unix::SignalKind::interrupt())?,

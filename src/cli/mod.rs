@@ -1,9 +1,10 @@
 //! The command line: what a person types becomes validated options, and what happened becomes an exit code.
 //!
-//! Two stages. clap parses flags into the `…Args` of each command (`cmd/<name>.rs`), where help and examples are
-//! written; `validate` turns these into `…Options`, in which combinations that make no sense cannot be written.
-//! Then [`run`] dispatches, in one place. A command prints its results to standard output and nothing else there;
-//! errors and logs go to standard error; the exit code tells scripts what happened ([`Exit`]).
+//! Two stages. clap parses flags into the `…Args` of each command (`cmd/<name>.rs`), where help and examples
+//! are written; `validate` turns these into `…Options`, in which combinations that make no sense cannot be
+//! written. Then [`run`] dispatches, in one place. A command prints its results to standard output and
+//! nothing else there; errors and logs go to standard error; the exit code tells scripts what happened
+//! ([`Exit`]).
 
 pub mod addr;
 pub mod cmd;
@@ -96,7 +97,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version arrive here too, with code 0. If even printing fails, the code is all there is.
+            // Help and version arrive here too, with code 0. If even printing fails, the code is all there
+            // is.
             let _ = error.print();
             return if error.exit_code() == 0 { Exit::Ok } else { Exit::Usage }.into();
         }

@@ -1,7 +1,8 @@
 //! How much memory the limits allow the node to take: every limit times what one of its things may cost.
 //!
-//! The costs are budgets, not measurements: a part that holds more than its budget per thing is a bug in that part.
-//! They are upper bounds for a full node. A node takes memory as things arrive, so an idle one needs little of this.
+//! The costs are budgets, not measurements: a part that holds more than its budget per thing is a bug in that
+//! part. They are upper bounds for a full node. A node takes memory as things arrive, so an idle one needs
+//! little of this.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! Defaults, file, environment and flags, one on top of the other.
 //!
-//! The layers meet as TOML tables, so that every key of [`Config`] can be set in each without being listed again:
-//! `limits.send_window_max` in the file is `TRINE_LIMITS_SEND_WINDOW_MAX` in the environment. Each layer is checked
-//! by itself, so that an error names the line or the variable that caused it.
+//! The layers meet as TOML tables, so that every key of [`Config`] can be set in each without being listed
+//! again: `limits.send_window_max` in the file is `TRINE_LIMITS_SEND_WINDOW_MAX` in the environment. Each
+//! layer is checked by itself, so that an error names the line or the variable that caused it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,13 +1,14 @@
 //! Limits and deadlines, with their defaults.
 //!
-//! Each default is explained in `docs/LIMITS.md`; a test compares that page with this file. "Per core" limits are
-//! enforced without asking another core, so the node's total is that times the number of cores.
+//! Each default is explained in `docs/LIMITS.md`; a test compares that page with this file. "Per core" limits
+//! are enforced without asking another core, so the node's total is that times the number of cores.
 
 use serde::{Deserialize, Serialize};
 
 use super::units::{Size, Span};
 
-/// What one client, one source or all of them together may use. Reaching a limit is a coded refusal, never a crash.
+/// What one client, one source or all of them together may use. Reaching a limit is a coded refusal, never a
+/// crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

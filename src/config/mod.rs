@@ -1,11 +1,13 @@
 //! What an operator can set, as one typed value.
 //!
-//! Defaults are in code ([`Config::of`]), a TOML file may change them, then the environment (`TRINE_…`), then flags:
-//! the later wins. [`load`] puts the layers together and [`Config::validate`] refuses what cannot work, naming the
-//! key and the fix. Nothing here reads a file, the environment or the clock: the command line hands the texts in.
+//! Defaults are in code ([`Config::of`]), a TOML file may change them, then the environment (`TRINE_…`), then
+//! flags: the later wins. [`load`] puts the layers together and [`Config::validate`] refuses what cannot
+//! work, naming the key and the fix. Nothing here reads a file, the environment or the clock: the command
+//! line hands the texts in.
 //!
-//! An unknown key in the file is an error with its line, because a misspelt limit that is ignored is a limit that is
-//! missing. An unknown `TRINE_…` variable is only a warning: orchestrators set variables of that shape by themselves.
+//! An unknown key in the file is an error with its line, because a misspelt limit that is ignored is a limit
+//! that is missing. An unknown `TRINE_…` variable is only a warning: orchestrators set variables of that
+//! shape by themselves.
 
 mod budget;
 mod layers;

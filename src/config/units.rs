@@ -236,7 +236,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_the_parsers_panic(text in ".*") {
-            let _: (Result<Size, _>, Result<Span, _>, Result<Cores, _>) = (text.parse(), text.parse(), text.parse());
+            let (_, _, _) = (text.parse::<Size>(), text.parse::<Span>(), text.parse::<Cores>());
         }
     }
 

@@ -88,9 +88,10 @@ impl Check {
         let needed =
             u64::from(lanes).saturating_mul(SEGMENTS_PER_LANE_MIN).saturating_mul(segment_bytes.as_bytes());
         self.require(max_bytes.as_bytes() >= needed, || {
+            let segments = u64::from(lanes) * SEGMENTS_PER_LANE_MIN;
             format!(
-                "store.max_bytes = {max_bytes} is too little for {lanes} lanes of {SEGMENTS_PER_LANE_MIN} segments \
-                 of {segment_bytes}: raise it to {} or make the segments smaller",
+                "store.max_bytes = {max_bytes} is too little: {lanes} lanes need {segments} segments of \
+                 {segment_bytes}; raise it to {} or make the segments smaller",
                 Size::bytes(needed)
             )
         });

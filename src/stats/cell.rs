@@ -53,7 +53,8 @@ impl Gauge {
         self.set(self.get().saturating_add(n));
     }
 
-    /// Takes `n` away. Falling below zero is a bug of the caller: asserted in debug builds, held at zero otherwise.
+    /// Takes `n` away. Falling below zero is a bug of the caller: asserted in debug builds, held at zero
+    /// otherwise.
     pub fn sub(&self, n: u64) {
         let before = self.get();
         debug_assert!(n <= before, "a gauge at {before} cannot fall by {n}");
@@ -86,7 +87,8 @@ impl Peak {
 
 /// When the oldest of some things began, as wall-clock milliseconds. Totals over cores are the earliest.
 ///
-/// The writer stores an instant and the reader computes the age, so that an age also grows while the core is stuck.
+/// The writer stores an instant and the reader computes the age, so that an age also grows while the core is
+/// stuck.
 #[derive(Debug, Default)]
 pub struct Oldest(AtomicU64);
 

@@ -1,7 +1,8 @@
 //! Counters indexed by a code of the wire protocol: close codes, reasons of refusal, statuses of receipts.
 //!
-//! The arrays are fixed. A code beyond the array is counted in the last place, which no code may use for itself, so
-//! that a code added to the protocol without room here is still seen, as "other", and never panics.
+//! The arrays are fixed. A code beyond the array is counted in the last place, which no code may use for
+//! itself, so that a code added to the protocol without room here is still seen, as "other", and never
+//! panics.
 
 use super::cell::Counter;
 

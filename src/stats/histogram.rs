@@ -1,9 +1,10 @@
 //! A histogram of fixed size: recording is two additions and allocates nothing.
 //!
-//! Buckets are log-linear. Values up to 128 have a bucket each; above, every power of two is cut into 64 equal
-//! parts. A bucket is at most 1/64 of its value wide, so its middle is off by less than 1 %: two significant digits.
-//! A bucket holds `low < value <= high`, so that a power of two (a block, a full batch) counts as *at most* itself,
-//! which is what the `le` label of OpenMetrics means. Zero shares the bucket of one.
+//! Buckets are log-linear. Values up to 128 have a bucket each; above, every power of two is cut into 64
+//! equal parts. A bucket is at most 1/64 of its value wide, so its middle is off by less than 1 %: two
+//! significant digits. A bucket holds `low < value <= high`, so that a power of two (a block, a full batch)
+//! counts as *at most* itself, which is what the `le` label of OpenMetrics means. Zero shares the bucket of
+//! one.
 //!
 //! The unit is the caller's, in whole steps: microseconds for times, bytes or records for sizes. Values above
 //! [`Histogram::VALUE_MAX`] (67 s in microseconds) are counted in the last bucket.
@@ -46,8 +47,8 @@ impl Histogram {
         self.buckets.iter().map(Counter::get).sum()
     }
 
-    /// How many values were counted up to and including each power of two `2^0..=2^26`, as `(bound, cumulative)`.
-    /// The last bound stands for everything.
+    /// How many values were counted up to and including each power of two `2^0..=2^26`, as `(bound,
+    /// cumulative)`. The last bound stands for everything.
     pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut below = 0;
         let mut next = 0;

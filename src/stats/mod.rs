@@ -1,15 +1,17 @@
 //! Counters of one core: written by that core only, read by anyone, without a lock.
 //!
-//! Each core owns one [`CoreStats`]; the others and the housekeeping thread see it through the shared slice of
-//! [`per_core`]. A counter is one relaxed load and one relaxed store, because it has one writer: no locked
+//! Each core owns one [`CoreStats`]; the others and the housekeeping thread see it through the shared slice
+//! of [`per_core`]. A counter is one relaxed load and one relaxed store, because it has one writer: no locked
 //! instruction is ever executed on the data path, and nothing is allocated after start.
 //!
-//! What this promises: a reader sees each counter at some recent value, never torn, and counters never fall. What it
-//! does not: two counters read one after the other need not be of the same instant, so a reader must not conclude
-//! anything from their difference being negative. If two cores ever wrote one counter, increments would be lost.
+//! What this promises: a reader sees each counter at some recent value, never torn, and counters never fall.
+//! What it does not: two counters read one after the other need not be of the same instant, so a reader must
+//! not conclude anything from their difference being negative. If two cores ever wrote one counter,
+//! increments would be lost.
 //!
-//! Every series is described once, where its field is declared: the doc comment is the help text of the metric.
-//! `admin` turns the tables ([`Group::SERIES`]) into OpenMetrics and JSON, so that no field can be forgotten there.
+//! Every series is described once, where its field is declared: the doc comment is the help text of the
+//! metric. `admin` turns the tables ([`Group::SERIES`]) into OpenMetrics and JSON, so that no field can be
+//! forgotten there.
 
 mod cell;
 mod coded;
@@ -31,8 +33,8 @@ pub use relay::RelayStats;
 pub use rt::RtStats;
 pub use series::{About, Group, Measure, Series, Unit, Value, Vocabulary};
 
-/// Everything one core counts. Aligned so that no two cores write to one cache line, nor to a pair of lines that
-/// the prefetcher fetches together.
+/// Everything one core counts. Aligned so that no two cores write to one cache line, nor to a pair of lines
+/// that the prefetcher fetches together.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct CoreStats {

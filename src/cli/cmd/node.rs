@@ -15,7 +15,7 @@ Examples:
   trine node --data /var/lib/trine --listen 0.0.0.0:9001 --cores 4
   trine node --config trine.toml --print-config > effective.toml
 
-Settings come from the defaults, then --config, then the environment (TRINE_LISTEN, TRINE_LIMITS_TTL_MAX, ...),
+Settings come from the defaults, then --config, then the environment (TRINE_LISTEN, TRINE_LIMITS_TTL_MAX...),
 then flags; the later wins. docs/LIMITS.md lists them. SIGTERM or Ctrl-C drains; a second one stops at once.";
 
 /// Runs a node

@@ -1,8 +1,8 @@
 //! `trine status`: asks a node over HTTP how it is.
 //!
-//! ureq, without TLS, because the question is one short blocking request to a machine nearby: it brings a checked
-//! HTTP parser, timeouts and a size limit for the price of a few small crates, where hyper's client would bring an
-//! event loop. Proxies of the environment are ignored, since the answer is about this machine.
+//! ureq, without TLS, because the question is one short blocking request to a machine nearby: it brings a
+//! checked HTTP parser, timeouts and a size limit for the price of a few small crates, where hyper's client
+//! would bring an event loop. Proxies of the environment are ignored, since the answer is about this machine.
 
 use std::time::Duration;
 
