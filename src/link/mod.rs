@@ -1,0 +1,1 @@
+//! Identity, login and the encrypted transport.
