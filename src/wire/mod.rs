@@ -14,6 +14,8 @@ mod client_frame;
 mod codes;
 mod error;
 mod field;
+#[doc(hidden)]
+pub mod fuzz;
 mod header;
 mod ids;
 mod seq_list;
