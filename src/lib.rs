@@ -3,5 +3,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod link;
 pub mod rt;
 pub mod stats;
+pub mod wire;

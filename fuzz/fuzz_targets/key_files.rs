@@ -1,0 +1,4 @@
+//! Any bytes as key files. The same entry point is driven by random tests in `src/link/tests`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| trine::link::fuzz::key_files(bytes));
