@@ -63,8 +63,8 @@ mod sync {
     }
 }
 
-use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, Ordering, fence};
+use loom::sync::atomic::{Ordering, fence};
+use loom::sync::{Arc, Notify};
 use loom::thread;
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
@@ -146,33 +146,29 @@ fn values_left_behind_by_both_sides_are_dropped_exactly_once() {
 /// Stands for the ring: set by the sender that claims it, and what the sleeping receiver waits for.
 struct Sleep {
     bell: doorbell::Doorbell,
-    rung: AtomicBool,
+    rung: Notify,
 }
 
 impl Sleep {
     fn new() -> Arc<Self> {
-        Arc::new(Self { bell: doorbell::Doorbell::default(), rung: AtomicBool::new(false) })
+        Arc::new(Self { bell: doorbell::Doorbell::default(), rung: Notify::new() })
     }
 
     fn ring_if_asleep(&self) {
         fence(Ordering::SeqCst);
         if self.bell.claim_ring() {
-            self.rung.store(true, Ordering::Release);
+            self.rung.notify();
         }
     }
 
-    /// Parks unless `ready`. Returns whether this side was asleep; it then may go on only once it was rung.
-    fn park_unless(&self, ready: impl FnOnce() -> bool) -> bool {
+    /// Sleeps unless `ready`, until rung. Loom's sleepers also wake for nothing at times, so callers loop.
+    fn park_unless(&self, ready: impl FnOnce() -> bool) {
         self.bell.park();
-        let asleep = !ready();
-        if asleep {
-            // A wake-up that never comes leaves this loop without a runnable thread, which loom reports.
-            while !self.rung.swap(false, Ordering::Acquire) {
-                thread::yield_now();
-            }
+        if !ready() {
+            // A wake-up that never comes leaves loom without a runnable thread, which it reports as a deadlock.
+            self.rung.wait();
         }
         self.bell.unpark();
-        asleep
     }
 }
 
@@ -188,8 +184,10 @@ fn a_receiver_that_goes_to_sleep_is_woken_for_what_was_published() {
             theirs.ring_if_asleep();
             tx
         });
-        sleep.park_unless(|| rx.ready());
-        assert_eq!(rx.pop(), Some(7), "awake, therefore there is something to take");
+        while !rx.ready() {
+            sleep.park_unless(|| rx.ready());
+        }
+        assert_eq!(rx.pop(), Some(7));
         sender.join().unwrap();
     });
 }
@@ -235,13 +233,12 @@ fn a_sender_that_sleeps_because_the_queue_is_full_is_woken_when_there_is_room() 
             rx.release();
             fence(Ordering::SeqCst);
             if rx.take_starved() && theirs.bell.claim_ring() {
-                theirs.rung.store(true, Ordering::Release);
+                theirs.rung.notify();
             }
             rx
         });
-        if tx.try_push(1).is_err() {
+        while tx.try_push(1).is_err() {
             sleep.park_unless(|| tx.room_appeared());
-            tx.try_push(1).expect("awake, therefore there is room");
         }
         receiver.join().unwrap();
     });

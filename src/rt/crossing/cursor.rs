@@ -4,7 +4,7 @@
 //! the producer, `head..tail` to the consumer. Each side keeps its own position privately and tells the other only
 //! when it publishes, so that a batch costs one cache-line transfer.
 
-use super::sync::{AtomicBool, AtomicUsize, Ordering, fence};
+use super::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Keeps what two cores write apart: two lines of 64 bytes, because the adjacent-line prefetcher pulls pairs.
 #[repr(align(128))]
@@ -60,13 +60,11 @@ impl WriteSide {
         if self.fits(units) {
             return true;
         }
-        // Pairs with the fence between the consumer's release and its look at `starved`: either the consumer sees
-        // the flag or this side sees the room.
+        // No fence here: before this side sleeps it fences (`Doorbell::park`) and asks `room_appeared`, so that either
+        // the consumer sees the flag or this side sees the room.
         shared.starved.0.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        self.head_seen = shared.head.0.load(Ordering::Acquire);
-        self.refused = !self.fits(units);
-        !self.refused
+        self.refused = true;
+        false
     }
 
     fn fits(&self, units: usize) -> bool {
