@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 
 use shards::io::{DiskDone, DiskOp, Errno};
 
+use super::crossing::Port;
+
 /// The time of a turn. Read once per turn, so that everything in a turn happens at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -139,4 +141,9 @@ pub trait CoreLogic {
     /// Asks the core to stop: refuse new work, finish what is accepted, close connections, then answer
     /// [`Next::Done`] from [`CoreLogic::turn`].
     fn begin_shutdown(&mut self, now: Now, effects: &mut Effects);
+    /// The crossings this logic pushes to and drains, if it has any. The runtime publishes them after each turn,
+    /// rings the cores that must wake, and asks before it sleeps whether something has arrived.
+    fn port(&mut self) -> Option<&mut dyn Port> {
+        None
+    }
 }
