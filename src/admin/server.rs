@@ -180,6 +180,19 @@ mod tests {
             .await
     }
 
+    #[test]
+    fn the_page_of_limits_tells_the_bounds() {
+        let page = include_str!("../../docs/LIMITS.md").replace('\n', " ");
+        let told = format!(
+            "{} connections, {} KiB and {HEADERS_MAX} headers per request, {} s to send them, {} s",
+            BOUNDS.connections_max,
+            REQUEST_BYTES_MAX / 1024,
+            BOUNDS.head_timeout.as_secs(),
+            BOUNDS.lifetime.as_secs()
+        );
+        assert!(page.contains(&told), "{told}");
+    }
+
     #[tokio::test]
     async fn readiness_follows_the_state_and_names_the_reason() {
         let state = testing::state(1);

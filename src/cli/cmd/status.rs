@@ -184,6 +184,36 @@ mod tests {
         HostPort { host: "127.0.0.1".into(), port }
     }
 
+    /// The status document of a node with one core, asked for over HTTP.
+    fn of_a_real_server() -> Json {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let state = crate::admin::testing::state(1);
+        std::thread::scope(|scope| {
+            let shutdown = async { _ = stopped.await };
+            scope.spawn(|| runtime.block_on(crate::admin::serve(listener, state, shutdown)));
+            let status = fetch(&HostPort { host: "127.0.0.1".into(), port });
+            stop.send(()).unwrap();
+            status.unwrap()
+        })
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_in_the_document_of_a_node() {
+        let status = of_a_real_server();
+        for (title, key, _) in ROWS {
+            assert!(status["total"][key].is_u64(), "{title}: {key} is not in {status}");
+            assert!(status["per_core"][0][key].is_u64(), "{title}: {key}");
+        }
+        let table = render(&status);
+        assert!(
+            table.starts_with("node     node1test (version 1.2.3)\nstate    starting, up 1 min 0 s\n"),
+            "{table}"
+        );
+    }
+
     #[test]
     fn the_table_shows_totals_and_cores_and_survives_missing_values() {
         let status = serde_json::json!({
