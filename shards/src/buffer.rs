@@ -42,6 +42,7 @@ impl AlignedBuf {
 
     fn layout(bytes: usize) -> Layout {
         assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "{bytes} is no positive multiple of a block");
+        // PANIC: the alignment is a power of two, and a size that memory can hold does not overflow.
         Layout::from_size_align(bytes, BLOCK_BYTES).expect("a block-aligned layout of this size exists")
     }
 }

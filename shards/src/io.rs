@@ -1,8 +1,8 @@
 //! The border between a lane and the machine: what a lane asks of a disk, and what it hears back.
 //!
-//! A lane never touches a file. While it runs it emits [`DiskOp`]s and is fed [`DiskDone`]s; at start and at format,
-//! when nothing is served yet, it uses the blocking [`Volume`]. The runtime implements both over io_uring and direct
-//! I/O, the simulator over memory with faults.
+//! A lane never touches a file. While it runs it emits [`DiskOp`]s and is fed [`DiskDone`]s; at start and at
+//! format, when nothing is served yet, it uses the blocking [`Volume`]. The runtime implements both over
+//! io_uring and direct I/O, the simulator over memory with faults.
 //!
 //! Every buffer that an operation carries belongs to that operation until its [`DiskDone`] gives it back.
 
@@ -32,8 +32,8 @@ pub enum DiskOp {
     Write { lane: LaneId, segment: SegmentId, offset: u64, buf: AlignedBuf, len: usize, op: OpId },
     /// Read `len` bytes at `offset` into the front of `buf`.
     Read { lane: LaneId, segment: SegmentId, offset: u64, buf: AlignedBuf, len: usize, op: OpId },
-    /// Create the segment file: allocate `size` bytes, write zeros to all of them, make file and directory durable.
-    /// Slow; runs off the data path.
+    /// Create the segment file: allocate `size` bytes, write zeros to all of them, make file and directory
+    /// durable. Slow; runs off the data path.
     Prepare { lane: LaneId, segment: SegmentId, size: u64, op: OpId },
 }
 

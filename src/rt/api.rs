@@ -1,11 +1,12 @@
-//! The contract between a core's logic and whatever runs it: the io_uring driver in production, the simulator in tests.
+//! The contract between a core's logic and whatever runs it: the io_uring driver in production, the simulator
+//! in tests.
 //!
 //! A [`CoreLogic`] is a state machine. The runtime calls it with events and the time; it answers by filling
-//! [`Effects`], which the runtime carries out after the call. The logic never blocks, never looks at a clock and
-//! never draws a random number of its own.
+//! [`Effects`], which the runtime carries out after the call. The logic never blocks, never looks at a clock
+//! and never draws a random number of its own.
 //!
-//! One turn of a core: every ready [`Event`] is handed over, then [`CoreLogic::turn`] runs once (drain crossings
-//! within a budget, run timers, flush), then all effects are submitted together.
+//! One turn of a core: every ready [`Event`] is handed over, then [`CoreLogic::turn`] runs once (drain
+//! crossings within a budget, run timers, flush), then all effects are submitted together.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -49,8 +50,8 @@ pub enum Event<'a> {
     /// The whole of a buffer given to [`Effects::send`] was taken by the kernel, or the connection failed
     /// (then [`Event::Closed`] follows). The buffer returns either way.
     Sent { conn: ConnId, buf: Vec<u8>, ok: bool },
-    /// The connection ended. It is the last event of this `conn`, and comes after every buffer has returned, also
-    /// when the logic itself closed it.
+    /// The connection ended. It is the last event of this `conn`, and comes after every buffer has returned,
+    /// also when the logic itself closed it.
     Closed { conn: ConnId, cause: CloseCause },
     /// The kernel refused a new connection, e.g. with `EMFILE`. The listener is armed again by the runtime.
     AcceptFailed { errno: Errno },
@@ -69,16 +70,17 @@ pub enum CloseCause {
     Requested,
 }
 
-/// What the logic wants done after a call. The vectors keep their capacity, so that a steady state allocates nothing.
+/// What the logic wants done after a call. The vectors keep their capacity, so that a steady state allocates
+/// nothing.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Buffers to send. At most one per connection is in flight: the logic waits for [`Event::Sent`].
     pub sends: Vec<(ConnId, Vec<u8>)>,
-    /// Connections to close. A send in flight or listed above is carried out first as far as the kernel takes it at
-    /// once; nothing is waited for.
+    /// Connections to close. A send in flight or listed above is carried out first as far as the kernel takes
+    /// it at once; nothing is waited for.
     pub closes: Vec<ConnId>,
-    /// Connections on which receiving shall stop (`false`) or go on (`true`). Data that the kernel had already
-    /// delivered still comes as [`Event::Received`].
+    /// Connections on which receiving shall stop (`false`) or go on (`true`). Data that the kernel had
+    /// already delivered still comes as [`Event::Received`].
     pub receives: Vec<(ConnId, bool)>,
     /// Connections to move to another core.
     pub hand_overs: Vec<HandOver>,
