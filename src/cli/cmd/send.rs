@@ -1,10 +1,19 @@
 //! `trine send`: one message, or one per line of standard input.
 
+use std::io;
+use std::time::Duration;
+
 use clap::Args;
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, BufReader, Split};
 
 use super::{Connect, ConnectArgs};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::output::Output;
+use crate::cli::session::{self, Session};
+use crate::client::{ClientEvent, NewMessage, SendReport};
 use crate::config::Span;
+use crate::wire::{Address, MessageClass, MessageId, ReceiptStatus};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,6 +103,156 @@ impl SendArgs {
         let keep = if ephemeral { Keep::Ephemeral } else { Keep::Durable { ttl } };
         Ok(SendOptions { connect: connect.validate(), to, content, keep, give_up, json })
     }
+}
+
+/// Lines that may wait for a receipt before more are read.
+const UNSENT_MAX: usize = 4096;
+
+/// The receipt of one message, as `--json` prints it.
+#[derive(Serialize)]
+struct Printed {
+    line: u64,
+    id: String,
+    status: &'static str,
+    seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_ms: Option<u32>,
+}
+
+/// Sends and prints receipts. Ends well only if nothing was rejected.
+pub fn run(options: &SendOptions) -> Result<Exit, CliError> {
+    let to = options.to.parse().map_err(|error| {
+        CliError::new(Exit::Usage, format!("--to {}: {error}", options.to))
+    })?;
+    session::block_on(Sending::start(options, to)?.run())
+}
+
+struct Sending<'a> {
+    options: &'a SendOptions,
+    to: Address,
+    session: Session,
+    output: Output<io::Stdout>,
+    lines: u64,
+    rejected: u64,
+}
+
+impl<'a> Sending<'a> {
+    fn start(options: &'a SendOptions, to: Address) -> Result<Self, CliError> {
+        let session = Session::prepare(&options.connect, None, options.give_up.as_duration())?;
+        Ok(Self { options, to, session, output: Output::stdout(), lines: 0, rejected: 0 })
+    }
+
+    async fn run(mut self) -> Result<Exit, CliError> {
+        let mut input = match &self.options.content {
+            Content::Text(text) => {
+                self.give(text.clone().into_bytes())?;
+                None
+            }
+            Content::Lines => Some(BufReader::new(tokio::io::stdin()).split(b'\n')),
+        };
+        while input.is_some() || self.session.driver.client().unsent() > 0 {
+            let may_read = input.is_some() && self.session.driver.client().unsent() < UNSENT_MAX;
+            tokio::select! {
+                event = self.session.driver.next() => {
+                    let event = event.map_err(|error| self.session.explain(error))?;
+                    self.event(event)?;
+                }
+                line = next_line(&mut input), if may_read => match line? {
+                    Some(line) => self.give(line)?,
+                    None => input = None,
+                },
+            }
+        }
+        let ok = self.rejected == 0;
+        self.session.driver.finish(Duration::from_secs(1)).await;
+        Ok(if ok { Exit::Ok } else { Exit::Failed })
+    }
+
+    /// Gives one message to the client; it is number `lines` from then on.
+    fn give(&mut self, payload: Vec<u8>) -> Result<(), CliError> {
+        let (class, ttl_ms) = match self.options.keep {
+            Keep::Durable { ttl } => (MessageClass::Durable, ttl.map_or(0, |ttl| ttl.as_ms())),
+            Keep::Ephemeral => (MessageClass::Ephemeral, 0),
+        };
+        let message = NewMessage {
+            to: self.to,
+            id: session::new_message_id()?,
+            ttl_s: u32::try_from(ttl_ms.div_ceil(1000)).unwrap_or(u32::MAX),
+            class,
+            want_delivered: false,
+            anonymous: false,
+            payload,
+        };
+        let now = self.session.driver.clock().now();
+        let request = self.session.driver.client().send(now, message);
+        self.lines += 1;
+        debug_assert_eq!(request.0, self.lines, "requests are numbered like lines");
+        Ok(())
+    }
+
+    fn event(&mut self, event: ClientEvent) -> Result<(), CliError> {
+        match event {
+            ClientEvent::Sent(report) => self.report(&report),
+            ClientEvent::GaveUp { request, id } => {
+                self.rejected += 1;
+                self.print(request.0, id, "unknown", None, Some(("GaveUp", 0)))
+            }
+            ClientEvent::Ready { node } => {
+                if let Some(node) = self.session.ready(node)? {
+                    eprintln!("trine: trusting node {node} from now on");
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn report(&mut self, report: &SendReport) -> Result<(), CliError> {
+        let refusal = match report.status {
+            ReceiptStatus::Rejected(reason) => Some((reason.name(), report.retry_ms)),
+            _ => None,
+        };
+        self.rejected += u64::from(refusal.is_some());
+        let status = match report.status {
+            ReceiptStatus::Accepted => "accepted",
+            ReceiptStatus::Delivered => "delivered",
+            ReceiptStatus::Rejected(_) => "rejected",
+            ReceiptStatus::Relayed => "relayed",
+        };
+        let seq = (report.seq.0 > 0).then_some(report.seq.0);
+        self.print(report.request.0, report.id, status, seq, refusal)
+    }
+
+    fn print(
+        &mut self,
+        line: u64,
+        id: MessageId,
+        status: &'static str,
+        seq: Option<u64>,
+        refusal: Option<(&'static str, u32)>,
+    ) -> Result<(), CliError> {
+        if self.options.json {
+            let (reason, retry_ms) = (refusal.map(|(reason, _)| reason), refusal.map(|(_, ms)| ms));
+            return self.output.json(&Printed { line, id: id.to_string(), status, seq, reason, retry_ms });
+        }
+        match (refusal, seq) {
+            (Some((reason, _)), _) => self.output.line(&format!("line {line}: {status}: {reason}")),
+            (None, Some(seq)) => self.output.line(&format!("line {line}: {status} as {seq}")),
+            (None, None) => self.output.line(&format!("line {line}: {status}")),
+        }
+    }
+}
+
+type Lines = Option<Split<BufReader<tokio::io::Stdin>>>;
+
+async fn next_line(input: &mut Lines) -> Result<Option<Vec<u8>>, CliError> {
+    let Some(lines) = input else { return Ok(None) };
+    lines
+        .next_segment()
+        .await
+        .map_err(|error| CliError::new(Exit::Failed, format!("standard input cannot be read: {error}")))
 }
 
 #[cfg(test)]

@@ -1,0 +1,361 @@
+//! The state of one core and its turn.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use shards::{Completion, LaneSet};
+use shards::io::{DiskDone, LaneId};
+
+use super::crossing::{Reply, Request};
+use super::outbound::BufferPool;
+use super::outlet::Outputs;
+use super::session::{Phase, Session, Sessions};
+use super::shared::Shared;
+use super::sources::{SourceRefusal, Sources};
+use crate::link::ServerLink;
+use crate::relay::{Outlet, ReadEnd, Receipt, Recovering, Relay, Verdict};
+use crate::rt::api::{ConnId, CoreId, CoreLogic, Effects, Event, Next, Now};
+use crate::rt::crossing::CoreCrossings;
+use crate::stats::CoreStats;
+use crate::wire::{CloseCode, MessageClass};
+
+/// Requests taken from each other core in one turn.
+const REQUESTS_PER_TURN: usize = 256;
+/// Connections tried again in one turn after their frame found no room.
+const RETRIES_PER_TURN: usize = 64;
+/// Time between two steps of slow work, in microseconds.
+const TICK_US: u64 = 200_000;
+
+/// Everything one core owns.
+pub struct Core {
+    pub(super) out: Outputs,
+    pub(super) relay: Relay,
+    pub(super) lanes: LaneSet,
+    pub(super) sources: Sources,
+    /// Connections that are not logged in.
+    pub(super) opening_count: u32,
+    /// Connections whose frame waits for room.
+    pub(super) blocked: VecDeque<ConnId>,
+    /// Connections whose end was decided in this turn.
+    pub(super) to_close: Vec<ConnId>,
+    pub(super) stopping: bool,
+    /// Where the walk over all connections for stalled and silent ones stands.
+    pub(super) inspect_slot: usize,
+    tick_at_us: u64,
+    /// A request of another core, copied out of the crossing while it is served.
+    request: Vec<u8>,
+}
+
+/// What a core is made from.
+pub struct Recovery {
+    /// The lanes of this core, recovered.
+    pub lanes: LaneSet,
+    /// The mailboxes found in them.
+    pub relay: Recovering,
+    /// Lanes in which acknowledged data was lost.
+    pub damaged: Vec<LaneId>,
+}
+
+impl Core {
+    /// A core that is ready to serve.
+    pub fn new(
+        core: CoreId,
+        shared: Arc<Shared>,
+        stats: Arc<CoreStats>,
+        crossings: CoreCrossings<Reply>,
+        reply_credits: u32,
+        hash_seed: u64,
+        recovery: Recovery,
+    ) -> Self {
+        let Recovery { lanes, relay, damaged } = recovery;
+        let relay = relay.finish(|lane| damaged.contains(&lane));
+        let credits = vec![reply_credits; usize::from(crossings.cores())];
+        let out = Outputs {
+            core,
+            sessions: Sessions::default(),
+            pool: BufferPool::default(),
+            crossings,
+            credits,
+            dirty: Vec::new(),
+            delivered_here: Vec::new(),
+            shared,
+            stats,
+        };
+        Self {
+            out,
+            relay,
+            lanes,
+            sources: Sources::new(hash_seed),
+            opening_count: 0,
+            blocked: VecDeque::new(),
+            to_close: Vec::new(),
+            stopping: false,
+            inspect_slot: 0,
+            tick_at_us: 0,
+            request: Vec::new(),
+        }
+    }
+
+    fn accepted(&mut self, now: Now, conn: ConnId, peer: SocketAddr, effects: &mut Effects) {
+        let stats = Arc::clone(&self.out.stats);
+        stats.link.connections_accepted.inc();
+        let limits = &self.out.shared.sessions;
+        let full = self.out.sessions.len() >= limits.connections as usize || self.opening_count >= limits.opening;
+        let refused = if full || self.stopping {
+            Some(0)
+        } else {
+            match self.sources.open(now.mono_us, limits, peer) {
+                Ok(()) => None,
+                Err(SourceRefusal::TooMany) => Some(1),
+                Err(SourceRefusal::TooFast) => Some(2),
+            }
+        };
+        if let Some(reason) = refused {
+            stats.link.connections_refused.inc(reason);
+            return effects.close(conn);
+        }
+        let link = Box::new(ServerLink::new(&self.out.shared.link));
+        let open_by_us = now.mono_us + self.out.shared.deadlines.tls_us;
+        self.out.sessions.insert(Session::new(conn, peer, link, now.mono_us, open_by_us));
+        self.opening_count += 1;
+        stats.link.connections_open.inc();
+    }
+
+    fn adopted(&mut self, now: Now, conn: ConnId, state: Box<dyn std::any::Any + Send>, effects: &mut Effects) {
+        let Ok(mut session) = state.downcast::<Session>() else {
+            unreachable!("only sessions are handed over");
+        };
+        session.conn = conn;
+        session.paused = false;
+        session.heard_us = now.mono_us;
+        session.progress_us = now.mono_us;
+        let Phase::Moving(logged_in) = session.phase else {
+            unreachable!("a session moves between login and welcome");
+        };
+        self.sources.adopt(session.peer);
+        self.out.sessions.insert(*session);
+        self.opening_count += 1;
+        self.out.stats.link.connections_open.inc();
+        match self.arrive(now, conn, logged_in) {
+            Ok(()) => self.after_input(now, conn, effects),
+            Err(fatal) => self.close_with(now, conn, fatal),
+        }
+    }
+
+    fn disk(&mut self, now: Now, done: DiskDone) {
+        let lane = done.lane;
+        let (relay, out) = (&mut self.relay, &mut self.out);
+        let end = self.lanes.complete(now.mono_us, done, |record| relay.on_committed(lane, &record, out));
+        match end {
+            Completion::Committed { first, last, .. } => {
+                self.relay.after_batch(&mut self.lanes, lane);
+                self.out.stats.log.batch_records.record(last.0 - first.0 + 1);
+            }
+            Completion::Refused { first, last, .. } => self.relay.on_failed(lane, first, last, &mut self.out),
+            Completion::Read { op, result, buf } => {
+                let end = ReadEnd { op, result, buf };
+                self.relay.on_read(now, &mut self.lanes, lane, end, &mut self.out);
+            }
+            Completion::WriteFailed(_) => {
+                self.out.stats.log.writes_failed.inc();
+                self.out.stats.log.writes_reissued.inc();
+            }
+            Completion::Housekeeping | Completion::Prepared(_) | Completion::PrepareFailed(_) => {}
+            Completion::Unknown(op) => unreachable!("{op:?} was never issued to lane {}", lane.0),
+        }
+    }
+
+    /// Takes the answers and the requests of the other cores. True if more wait than this turn may take.
+    fn drain_crossings(&mut self, now: Now) -> bool {
+        let mut more = false;
+        for from in self.out.crossings.others() {
+            while let Some(reply) = self.out.crossings.pop_reply(from) {
+                self.out.credits[usize::from(from.0)] += 1;
+                self.out.receipt_here(reply.conn, reply.token, reply.receipt);
+            }
+            more |= self.drain_requests(now, from);
+        }
+        self.hand_out_delivered();
+        more
+    }
+
+    fn drain_requests(&mut self, now: Now, from: CoreId) -> bool {
+        for _ in 0..REQUESTS_PER_TURN {
+            let Some(bytes) = self.out.crossings.peek_request(from) else { return false };
+            let mut request = std::mem::take(&mut self.request);
+            request.clear();
+            request.extend_from_slice(bytes);
+            let served = self.serve(now, from, &request);
+            self.request = request;
+            if !served {
+                // The commit pipeline is full: what waits here waits for the next completion.
+                return false;
+            }
+            self.out.crossings.pop_request(from);
+        }
+        self.out.crossings.peek_request(from).is_some()
+    }
+
+    /// Serves one request of another core. `false` if its lane takes nothing before its next completion.
+    fn serve(&mut self, now: Now, from: CoreId, bytes: &[u8]) -> bool {
+        let Some(request) = Request::decode(bytes, from) else {
+            unreachable!("cores of one process understand each other");
+        };
+        match request {
+            Request::Durable { message, origin } => {
+                match self.relay.accept(now, &mut self.lanes, &message, origin) {
+                    Verdict::Pending => {}
+                    Verdict::Known(receipt) => {
+                        self.count(MessageClass::Durable, &receipt);
+                        self.out.receipt(origin, receipt);
+                    }
+                    Verdict::Busy => return false,
+                }
+            }
+            Request::Ephemeral { message, origin } => {
+                let receipt = self.relay.relay_ephemeral(&message, &mut self.out);
+                self.count(MessageClass::Ephemeral, &receipt);
+                if let Some(origin) = origin {
+                    self.out.receipt(origin, receipt);
+                }
+            }
+            Request::Delivered { sender, id } => self.out.delivered_here.push((sender, id)),
+        }
+        true
+    }
+
+    fn retry_blocked_connections(&mut self, now: Now, effects: &mut Effects) {
+        for _ in 0..self.blocked.len().min(RETRIES_PER_TURN) {
+            let Some(conn) = self.blocked.pop_front() else { return };
+            self.after_input(now, conn, effects);
+        }
+    }
+
+    /// Seals and sends what sessions have to say, one buffer each at a time.
+    fn flush(&mut self, now: Now, effects: &mut Effects) {
+        for index in 0..self.out.dirty.len() {
+            let conn = self.out.dirty[index];
+            let Some(session) = self.out.sessions.get(conn) else { continue };
+            session.out.listed = false;
+            if session.out.in_flight || session.out.is_empty() {
+                continue;
+            }
+            let Some(link) = session.link.as_deref_mut() else { continue };
+            match session.out.take_sealed(link) {
+                Ok(buffer) => {
+                    session.out.in_flight = true;
+                    session.progress_us = now.mono_us;
+                    self.out.stats.link.bytes_out.add(buffer.len() as u64);
+                    effects.send(conn, buffer);
+                }
+                Err(_) => effects.close(conn),
+            }
+        }
+        self.out.dirty.clear();
+    }
+
+    fn sent(&mut self, now: Now, conn: ConnId, buffer: Vec<u8>, effects: &mut Effects) {
+        self.out.pool.give(buffer);
+        let Some(session) = self.out.sessions.get(conn) else { return };
+        session.out.in_flight = false;
+        session.progress_us = now.mono_us;
+        if !session.out.is_empty() {
+            self.out.list(conn);
+        } else if matches!(session.phase, Phase::Closing) {
+            return effects.close(conn);
+        }
+        if let Some(identity) = self.out.sessions.get(conn).and_then(|session| session.identity()) {
+            self.relay.on_writable(identity.mailbox, identity.device, &mut self.out);
+        }
+        self.after_input(now, conn, effects);
+    }
+
+    /// Slow work, every [`TICK_US`].
+    fn tick(&mut self, now: Now, effects: &mut Effects) {
+        self.tick_at_us = now.mono_us + TICK_US;
+        self.relay.housekeep(now, &mut self.lanes);
+        self.sources.sweep(now.mono_us, &self.out.shared.sessions);
+        self.inspect(now, effects);
+        let stats = &self.out.stats;
+        stats.relay.mailboxes.set(self.relay.mailbox_count() as u64);
+        stats.relay.queued_messages.set(self.relay.queued_messages());
+        stats.rt.buffers_free.set(self.out.pool.len() as u64);
+        self.count_space();
+    }
+
+    fn count_space(&self) {
+        let log = &self.out.stats.log;
+        let mut sum = [0u64; 4];
+        for usage in self.lanes.usage() {
+            let (segments, spares) = (u64::from(usage.segments), u64::from(usage.spares));
+            let sealed = segments.saturating_sub(spares + 1);
+            let bytes = u64::from(usage.segment_bytes);
+            let parts = [spares, sealed, (segments - spares) * bytes, u64::from(usage.segments_max) * bytes];
+            sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+        }
+        log.segments_active.set(self.lanes.iter().count() as u64);
+        log.segments_spare.set(sum[0]);
+        log.segments_sealed.set(sum[1]);
+        log.store_used_bytes.set(sum[2]);
+        log.store_limit_bytes.set(sum[3]);
+    }
+
+    pub(super) fn count(&self, class: MessageClass, receipt: &Receipt) {
+        super::outlet::count_receipt(&self.out.stats, class, receipt);
+    }
+
+    /// What must happen before this core is done: every connection closed, every cursor and batch on disk.
+    fn drained(&mut self) -> bool {
+        if self.out.sessions.len() > 0 || !self.relay.write_all_states(&mut self.lanes) {
+            return false;
+        }
+        self.lanes.begin_shutdown();
+        true
+    }
+}
+
+impl CoreLogic for Core {
+    fn on_event(&mut self, now: Now, event: Event<'_>, effects: &mut Effects) {
+        match event {
+            Event::Accepted { conn, peer } => self.accepted(now, conn, peer, effects),
+            Event::Adopted { conn, state, .. } => self.adopted(now, conn, state, effects),
+            Event::Received { conn, data } => self.received(now, conn, data, effects),
+            Event::Sent { conn, buf, .. } => self.sent(now, conn, buf, effects),
+            Event::Closed { conn, cause } => self.closed(now, conn, cause),
+            Event::AcceptFailed { .. } => self.out.stats.link.accept_failures.inc(),
+            Event::Disk(done) => self.disk(now, done),
+        }
+    }
+
+    fn turn(&mut self, now: Now, effects: &mut Effects) -> Next {
+        let more = self.drain_crossings(now);
+        self.retry_blocked_connections(now, effects);
+        if now.mono_us >= self.tick_at_us {
+            self.tick(now, effects);
+        }
+        self.relay.start_reads(now, &mut self.lanes, &mut self.out, &mut effects.disk);
+        let drained = self.stopping && self.drained();
+        self.lanes.poll(now.mono_us, &mut effects.disk);
+        self.flush(now, effects);
+        self.close_silent(effects);
+        if drained && self.lanes.is_drained() && effects.is_empty() {
+            return Next::Done;
+        }
+        if more {
+            return Next::Now;
+        }
+        let deadline_us = self.lanes.next_deadline();
+        Next::At(deadline_us.map_or(self.tick_at_us, |at_us| at_us.min(self.tick_at_us)))
+    }
+
+    fn begin_shutdown(&mut self, now: Now, _effects: &mut Effects) {
+        self.stopping = true;
+        for slot in 0..self.out.sessions.slot_end() {
+            let conn = self.out.sessions.at(slot).map(|session| session.conn);
+            if let Some(conn) = conn {
+                self.close_with(now, conn, CloseCode::ShuttingDown.into());
+            }
+        }
+    }
+}

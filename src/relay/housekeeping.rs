@@ -1,0 +1,237 @@
+//! Slow work in small steps: writing changed cursors, dropping what has expired, moving what must outlive a segment
+//! that is about to be reclaimed.
+//!
+//! Each step has a budget, so that none of them ever holds up a turn.
+
+use shards::io::{LaneId, SegmentId};
+use shards::{AppendError, Committed, Kind, LaneSet};
+
+use super::accept::wall_s;
+use super::mailbox::MailboxKey;
+use super::records::{self, DEDUP_IDS_MAX, DedupEntry, DeviceState, StateRecord};
+use super::{Relay, Staged};
+use crate::rt::api::Now;
+
+/// State records written per lane and step.
+const STATES_PER_STEP: usize = 256;
+/// Mailboxes looked at for expiry per step, at least; a pass over all takes at most `SWEEP_STEPS` steps.
+const SWEEP_MIN: u32 = 64;
+const SWEEP_STEPS: u32 = 300;
+/// Mailboxes and remembered ids looked at for relocation per step, about a tenth of a millisecond.
+const RELOCATE_PER_STEP: usize = 16 * 1024;
+/// State and dedup records hold no message and never expire with their segment.
+const NEVER_S: u32 = u32::MAX;
+
+/// Where the walk for expired messages stands.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    next: u32,
+}
+
+/// A segment being emptied of what must outlive it.
+#[derive(Debug)]
+pub(super) struct Relocation {
+    segment: SegmentId,
+    next: u32,
+    /// The walk is over; the segment is free once this many records of it are committed elsewhere.
+    awaiting: u32,
+    /// Something could not be written yet: walk again.
+    again: bool,
+}
+
+impl Relay {
+    /// One step of everything; call about every 200 ms.
+    pub fn housekeep(&mut self, now: Now, lanes: &mut LaneSet) {
+        self.sweep(now, lanes);
+        for index in 0..self.books.len() {
+            let lane = LaneId(self.first_lane.0 + index as u16);
+            self.write_states(lanes, lane, STATES_PER_STEP);
+            self.relocate(now, lanes, lane);
+        }
+    }
+
+    /// Writes the state of every changed mailbox. `false` if some lane had no room for all of them yet.
+    pub fn write_all_states(&mut self, lanes: &mut LaneSet) -> bool {
+        (0..self.books.len()).all(|index| {
+            let lane = LaneId(self.first_lane.0 + index as u16);
+            self.write_states(lanes, lane, usize::MAX);
+            self.books[index].dirty.is_empty()
+        })
+    }
+
+    /// Stages the state of up to `budget` changed mailboxes of a lane. What finds no room stays on the list.
+    fn write_states(&mut self, lanes: &mut LaneSet, lane: LaneId, budget: usize) {
+        for _ in 0..budget.min(self.book(lane).dirty.len()) {
+            let Some(key) = self.book(lane).dirty.pop_front() else { return };
+            let Some(mailbox) = self.mailboxes.get_mut(key) else { continue };
+            mailbox.state.listed = false;
+            if mailbox.state.dirty && self.write_state(lanes, key).is_err() {
+                self.mark_dirty(key);
+                return;
+            }
+        }
+    }
+
+    fn write_state(&mut self, lanes: &mut LaneSet, key: MailboxKey) -> Result<(), AppendError> {
+        let mailbox = &mut self.mailboxes[key];
+        self.scratch.clear();
+        let devices = mailbox.devices.iter().map(|device| DeviceState {
+            id: device.id,
+            cursor: device.cursor,
+            last_seen_s: device.last_seen_s,
+        });
+        StateRecord::encode(&mailbox.address, mailbox.epoch, mailbox.next_seq, devices, &mut self.scratch);
+        let lane = mailbox.lane;
+        let lsn = lanes.lane_mut(lane).append(Kind::MailboxState, NEVER_S, &[&self.scratch])?;
+        mailbox.state.dirty = false;
+        self.book(lane).staged.push_back(Staged::State { lsn, mailbox: key });
+        Ok(())
+    }
+
+    /// Looks at some mailboxes: drops expired messages, old message ids, long gone devices, and empty mailboxes.
+    fn sweep(&mut self, now: Now, lanes: &mut LaneSet) {
+        let end = self.mailboxes.key_end();
+        for _ in 0..SWEEP_MIN.max(end / SWEEP_STEPS).min(end) {
+            self.sweep.next = if self.sweep.next >= end { 0 } else { self.sweep.next };
+            self.sweep_one(now, lanes, MailboxKey(self.sweep.next));
+            self.sweep.next += 1;
+        }
+    }
+
+    fn sweep_one(&mut self, now: Now, lanes: &mut LaneSet, key: MailboxKey) {
+        let now_s = wall_s(now);
+        let Some(mailbox) = self.mailboxes.get_mut(key) else { return };
+        self.dedup.forget_before(key, mailbox, now_s.saturating_sub(self.limits.dedup_s));
+        let gone_before_s = now_s.saturating_sub(self.limits.device_retention_s);
+        let devices = mailbox.devices.len();
+        mailbox.devices.retain(|device| device.session.is_some() || device.last_seen_s >= gone_before_s);
+        if mailbox.devices.len() < devices {
+            self.mark_dirty(key);
+            self.let_go_below_floor(lanes, key);
+        }
+        if self.mailboxes[key].expires_first_s <= now_s {
+            self.expire(lanes, key, now_s);
+        }
+        let mailbox = &self.mailboxes[key];
+        if mailbox.is_idle() {
+            let (lane, loc) = (mailbox.lane, mailbox.state.loc);
+            self.mailboxes.remove(key);
+            if let Some(loc) = loc {
+                lanes.lane_mut(lane).release(loc, Kind::MailboxState);
+            }
+        }
+    }
+
+    fn expire(&mut self, lanes: &mut LaneSet, key: MailboxKey, now_s: u32) {
+        let mailbox = &mut self.mailboxes[key];
+        let (lane, mut bytes, mut count, mut first_s) = (mailbox.lane, 0, 0, u32::MAX);
+        mailbox.entries.retain(|entry| {
+            let live = entry.expires_s > now_s;
+            if live {
+                first_s = first_s.min(entry.expires_s);
+            } else {
+                lanes.lane_mut(lane).release(entry.loc, Kind::Message);
+                bytes += u64::from(entry.payload_bytes);
+                count += 1;
+            }
+            live
+        });
+        mailbox.expires_first_s = first_s;
+        mailbox.bytes -= bytes;
+        self.queued_messages -= count;
+        self.stats.relay.expired.add(count);
+    }
+
+    /// Works on the lane's next reclaimable segment: carries out of it what must outlive it, then frees it.
+    fn relocate(&mut self, now: Now, lanes: &mut LaneSet, lane: LaneId) {
+        if self.book(lane).relocation.is_none() {
+            let Some(segment) = lanes.lane(lane).reclaimable_segment() else { return };
+            self.book(lane).relocation = Some(Relocation { segment, next: 0, awaiting: 0, again: false });
+        }
+        let Some(mut relocation) = self.book(lane).relocation.take() else { return };
+        let end = self.mailboxes.key_end();
+        let mut looked_at = 0;
+        while relocation.next < end && looked_at < RELOCATE_PER_STEP {
+            looked_at += 1 + self.relocate_mailbox(now, lanes, lane, MailboxKey(relocation.next), &mut relocation);
+            relocation.next += 1;
+        }
+        if relocation.next >= end && relocation.awaiting == 0 {
+            if !relocation.again {
+                lanes.lane_mut(lane).reclaim(relocation.segment);
+                return;
+            }
+            relocation = Relocation { segment: relocation.segment, next: 0, awaiting: 0, again: false };
+        }
+        self.book(lane).relocation = Some(relocation);
+    }
+
+    /// Stages what of a mailbox lies in the segment. Returns how many ids it looked at.
+    fn relocate_mailbox(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        lane: LaneId,
+        key: MailboxKey,
+        relocation: &mut Relocation,
+    ) -> usize {
+        let Some(mailbox) = self.mailboxes.get_mut(key).filter(|mailbox| mailbox.lane == lane) else { return 0 };
+        self.dedup.forget_before(key, mailbox, wall_s(now).saturating_sub(self.limits.dedup_s));
+        let segment = relocation.segment;
+        let looked_at = mailbox.remembered.len();
+        let count = mailbox.remembered.iter().filter(|entry| entry.segment == Some(segment)).count();
+        if mailbox.state.loc.is_some_and(|loc| loc.segment == segment) {
+            relocation.again = true;
+            if !mailbox.state.dirty && self.write_state(lanes, key).is_err() {
+                return looked_at;
+            }
+        }
+        for from in (0..count).step_by(DEDUP_IDS_MAX) {
+            if self.write_dedup(lanes, key, segment, from).is_err() {
+                relocation.again = true;
+                break;
+            }
+            relocation.awaiting += 1;
+        }
+        looked_at
+    }
+
+    /// Stages one dedup record with the ids that lie in a segment, from the `skip`th on.
+    fn write_dedup(
+        &mut self,
+        lanes: &mut LaneSet,
+        key: MailboxKey,
+        segment: SegmentId,
+        skip: usize,
+    ) -> Result<(), AppendError> {
+        let mailbox = &self.mailboxes[key];
+        let entries = mailbox.remembered.iter().filter(|entry| entry.segment == Some(segment));
+        let entries = entries.skip(skip).take(DEDUP_IDS_MAX);
+        let entries = entries.map(|entry| DedupEntry { id: entry.id, seq: entry.seq, at_s: entry.at_s });
+        self.scratch.clear();
+        records::encode_dedup(&mailbox.address, entries, &mut self.scratch);
+        let lane = mailbox.lane;
+        let lsn = lanes.lane_mut(lane).append(Kind::DedupWindow, NEVER_S, &[&self.scratch])?;
+        self.book(lane).staged.push_back(Staged::Dedup { lsn, mailbox: key, from: segment });
+        Ok(())
+    }
+
+    /// Ids were carried to a new segment and are durable there.
+    pub(super) fn dedup_moved(&mut self, key: MailboxKey, from: SegmentId, record: &Committed<'_>) {
+        if let (Some(mailbox), Some((_, entries))) =
+            (self.mailboxes.get_mut(key), records::decode_dedup(record.payload))
+        {
+            for moved in entries {
+                let found = mailbox.remembered.iter_mut().find(|entry| entry.seq == moved.seq && entry.id == moved.id);
+                if let Some(entry) = found {
+                    entry.segment = Some(record.loc.segment);
+                }
+            }
+        }
+        let lane = self.mailboxes.get(key).map(|mailbox| mailbox.lane);
+        if let Some(relocation) = lane.and_then(|lane| self.book(lane).relocation.as_mut())
+            && relocation.segment == from
+        {
+            relocation.awaiting -= 1;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! One mailbox: the live messages of an address and the cursor of each of its devices.
+//!
+//! Invariants: `entries` rises strictly in `seq`; every entry lies above the floor, the lowest cursor of all devices;
+//! `staged` counts messages that have a number but are not committed; a mailbox without devices keeps everything
+//! until it expires.
+
+use std::collections::VecDeque;
+
+use shards::RecordLoc;
+use shards::io::{LaneId, SegmentId};
+
+use super::attach::Attached;
+use super::quota::Usage;
+use crate::wire::{Address, DeviceId, Epoch, MessageId};
+
+/// Slot of a mailbox on its core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MailboxKey(pub u32);
+
+/// A committed message that is neither acknowledged by all devices nor expired.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub seq: u64,
+    pub loc: RecordLoc,
+    pub expires_s: u32,
+    pub payload_bytes: u32,
+    /// Its sender was told that a device acknowledged it, or never asked.
+    pub notified: bool,
+}
+
+/// A message id in the dedup window, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remembered {
+    pub id: MessageId,
+    pub seq: u64,
+    pub at_s: u32,
+    /// Segment that holds the record which proves it, once committed.
+    pub segment: Option<SegmentId>,
+}
+
+/// One device of the mailbox's owner.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub id: DeviceId,
+    /// Everything up to and including this number is acknowledged.
+    pub cursor: u64,
+    /// Highest number ever pushed to it since this process started.
+    pub pushed: u64,
+    pub last_seen_s: u32,
+    pub session: Option<Box<Attached>>,
+}
+
+/// Where the state of a mailbox stands on disk.
+#[derive(Debug, Default)]
+pub(super) struct StateOnDisk {
+    /// The newest committed state record.
+    pub loc: Option<RecordLoc>,
+    /// Memory is ahead of the newest staged or committed record.
+    pub dirty: bool,
+    /// It waits in the lane's list of dirty mailboxes.
+    pub listed: bool,
+}
+
+/// One mailbox.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    pub address: Address,
+    pub lane: LaneId,
+    pub epoch: Epoch,
+    /// Number of the next message.
+    pub next_seq: u64,
+    /// Highest committed number.
+    pub committed_seq: u64,
+    pub entries: VecDeque<Entry>,
+    /// Payload bytes of `entries` and of what is staged.
+    pub bytes: u64,
+    pub staged: u32,
+    pub devices: Vec<Device>,
+    pub remembered: VecDeque<Remembered>,
+    pub state: StateOnDisk,
+    /// What its owner has used of a sender's rates.
+    pub usage: Usage,
+    /// Earliest expiry among `entries`; never later than the truth.
+    pub expires_first_s: u32,
+}
+
+impl Mailbox {
+    pub(super) fn new(address: Address, lane: LaneId, epoch: Epoch) -> Self {
+        Self {
+            address,
+            lane,
+            epoch,
+            next_seq: 1,
+            committed_seq: 0,
+            entries: VecDeque::new(),
+            bytes: 0,
+            staged: 0,
+            devices: Vec::new(),
+            remembered: VecDeque::new(),
+            state: StateOnDisk::default(),
+            usage: Usage::default(),
+            expires_first_s: u32::MAX,
+        }
+    }
+
+    pub(super) fn device_index(&self, id: DeviceId) -> Option<usize> {
+        self.devices.iter().position(|device| device.id == id)
+    }
+
+    /// Everything up to this number is acknowledged by all devices; 0 if there is none.
+    pub(super) fn floor(&self) -> u64 {
+        self.devices.iter().map(|device| device.cursor).min().unwrap_or(0)
+    }
+
+    /// Messages that count against the mailbox's limit.
+    pub(super) fn held(&self) -> u64 {
+        self.entries.len() as u64 + u64::from(self.staged)
+    }
+
+    /// Adds a committed message. Numbers are committed in rising order.
+    pub(super) fn push(&mut self, entry: Entry) {
+        debug_assert!(self.entries.back().is_none_or(|last| last.seq < entry.seq));
+        self.expires_first_s = self.expires_first_s.min(entry.expires_s);
+        self.committed_seq = self.committed_seq.max(entry.seq);
+        self.entries.push_back(entry);
+    }
+
+    /// Index of the first entry numbered `seq` or higher.
+    pub(super) fn position_from(&self, seq: u64) -> usize {
+        self.entries.partition_point(|entry| entry.seq < seq)
+    }
+
+    /// Nothing refers to this mailbox any more and nothing would be forgotten with it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held() == 0 && self.devices.is_empty() && self.remembered.is_empty() && !self.state.listed
+    }
+}

@@ -1,0 +1,146 @@
+//! Rebuilding the mailboxes of a core from its lanes, in LSN order, before anything is served.
+
+use shards::io::LaneId;
+use shards::{Kind, Ledger, RecoveredRecord};
+
+use super::mailbox::{Device, Entry, Mailbox, MailboxKey, Remembered};
+use super::records::{self, MessageRecord, StateRecord};
+use super::Relay;
+use crate::wire::{Address, Epoch};
+
+/// A relay that is being fed its past.
+pub struct Recovering {
+    relay: Relay,
+    now_s: u32,
+    now_ms: u64,
+    foreign: u64,
+}
+
+impl Recovering {
+    /// Starts from an empty relay. `now_ms` is the wall clock; what expired before it is not taken up.
+    pub fn new(relay: Relay, now_ms: u64) -> Self {
+        Self { relay, now_s: u32::try_from(now_ms / 1000).unwrap_or(u32::MAX), now_ms, foreign: 0 }
+    }
+
+    /// Takes one record, and releases what is dead: this one, or one that it replaces.
+    pub fn record(&mut self, lane: LaneId, record: &RecoveredRecord<'_>, ledger: &mut Ledger) {
+        let understood = match record.kind {
+            Kind::Message => self.message(lane, record, ledger),
+            Kind::MailboxState => self.state(lane, record, ledger),
+            Kind::DedupWindow => {
+                ledger.release(record.loc, record.kind);
+                self.dedup(lane, record)
+            }
+        };
+        if !understood {
+            // Its checksum holds, so some version of this program wrote it; this one cannot have.
+            self.foreign += 1;
+            if record.kind != Kind::DedupWindow {
+                ledger.release(record.loc, record.kind);
+            }
+        }
+    }
+
+    fn mailbox(&mut self, lane: LaneId, address: Address, epoch_ms: u64) -> MailboxKey {
+        match self.relay.mailboxes.find(&address) {
+            Some(key) => key,
+            None => self.relay.mailboxes.insert(Mailbox::new(address, lane, Epoch(epoch_ms))),
+        }
+    }
+
+    fn message(&mut self, lane: LaneId, record: &RecoveredRecord<'_>, ledger: &mut Ledger) -> bool {
+        let Some(message) = MessageRecord::decode(record.payload) else { return false };
+        let key = self.mailbox(lane, message.to, message.accepted_ms);
+        let limits = self.relay.limits;
+        let mailbox = &mut self.relay.mailboxes[key];
+        mailbox.next_seq = mailbox.next_seq.max(message.seq + 1);
+        let at_s = u32::try_from(message.accepted_ms / 1000).unwrap_or(u32::MAX);
+        if at_s.saturating_add(limits.dedup_s) > self.now_s {
+            let entry = Remembered { id: message.id, seq: message.seq, at_s, segment: Some(record.loc.segment) };
+            self.relay.dedup.recall(key, mailbox, entry, limits.dedup_ids);
+        }
+        if record.expires_s > self.now_s && mailbox.entries.back().is_none_or(|last| last.seq < message.seq) {
+            mailbox.push(Entry {
+                seq: message.seq,
+                loc: record.loc,
+                expires_s: record.expires_s,
+                payload_bytes: message.payload.len() as u32,
+                notified: !message.notify,
+            });
+            mailbox.bytes += message.payload.len() as u64;
+        } else {
+            ledger.release(record.loc, Kind::Message);
+        }
+        mailbox.committed_seq = mailbox.committed_seq.max(message.seq);
+        true
+    }
+
+    fn state(&mut self, lane: LaneId, record: &RecoveredRecord<'_>, ledger: &mut Ledger) -> bool {
+        let Some(state) = StateRecord::decode(record.payload) else { return false };
+        let key = self.mailbox(lane, state.address, state.epoch.0);
+        let mailbox = &mut self.relay.mailboxes[key];
+        mailbox.epoch = state.epoch;
+        // Numbers that were given but never committed are not given again: nobody can have seen them twice.
+        mailbox.next_seq = mailbox.next_seq.max(state.next_seq);
+        mailbox.committed_seq = mailbox.committed_seq.max(mailbox.next_seq - 1);
+        mailbox.devices = state
+            .devices
+            .iter()
+            .map(|device| Device {
+                id: device.id,
+                cursor: device.cursor,
+                pushed: 0,
+                last_seen_s: device.last_seen_s,
+                session: None,
+            })
+            .collect();
+        if let Some(old) = mailbox.state.loc.replace(record.loc) {
+            ledger.release(old, Kind::MailboxState);
+        }
+        let floor = mailbox.floor();
+        while let Some(entry) = mailbox.entries.front().filter(|entry| entry.seq <= floor) {
+            mailbox.bytes -= u64::from(entry.payload_bytes);
+            ledger.release(entry.loc, Kind::Message);
+            mailbox.entries.pop_front();
+        }
+        true
+    }
+
+    fn dedup(&mut self, lane: LaneId, record: &RecoveredRecord<'_>) -> bool {
+        let Some((address, entries)) = records::decode_dedup(record.payload) else { return false };
+        let key = self.mailbox(lane, address, self.now_ms);
+        let limits = self.relay.limits;
+        for entry in entries {
+            let mailbox = &mut self.relay.mailboxes[key];
+            mailbox.next_seq = mailbox.next_seq.max(entry.seq + 1);
+            mailbox.committed_seq = mailbox.committed_seq.max(entry.seq);
+            if entry.at_s.saturating_add(limits.dedup_s) <= self.now_s {
+                continue;
+            }
+            let segment = Some(record.loc.segment);
+            let recalled = Remembered { id: entry.id, seq: entry.seq, at_s: entry.at_s, segment };
+            self.relay.dedup.recall(key, mailbox, recalled, limits.dedup_ids);
+        }
+        true
+    }
+
+    /// Records whose payload no version up to this one can have written.
+    pub fn foreign(&self) -> u64 {
+        self.foreign
+    }
+
+    /// Ends recovery; gives the mailboxes of damaged lanes a new epoch.
+    pub fn finish(mut self, damaged: impl Fn(LaneId) -> bool) -> Relay {
+        for slot in 0..self.relay.mailboxes.key_end() {
+            let key = MailboxKey(slot);
+            let Some(mailbox) = self.relay.mailboxes.get_mut(key) else { continue };
+            self.relay.dedup.settle(key, mailbox, self.relay.limits.dedup_ids);
+            self.relay.queued_messages += mailbox.entries.len() as u64;
+            if damaged(mailbox.lane) {
+                mailbox.epoch = Epoch(self.now_ms.max(mailbox.epoch.0 + 1));
+                self.relay.mark_dirty(key);
+            }
+        }
+        self.relay
+    }
+}
