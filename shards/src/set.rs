@@ -2,25 +2,25 @@
 
 use crate::io::{DiskDone, DiskOp, LaneId};
 use crate::lane::{Committed, Completion, Lane, Usage};
-use crate::store::LaneMap;
+use crate::store::Store;
 
 /// A contiguous run of lanes, all owned by one core.
 #[derive(Debug)]
 pub struct LaneSet {
-    map: LaneMap,
+    store: Store,
     first: LaneId,
     lanes: Vec<Lane>,
 }
 
 impl LaneSet {
     /// `lanes` in rising order without gaps, the first being `first`.
-    pub fn new(map: LaneMap, first: LaneId, lanes: Vec<Lane>) -> Self {
-        Self { map, first, lanes }
+    pub fn new(store: Store, first: LaneId, lanes: Vec<Lane>) -> Self {
+        Self { store, first, lanes }
     }
 
     /// The lane of a key, on whatever core.
     pub fn lane_of(&self, key: &[u8; 32]) -> LaneId {
-        self.map.lane_of(key)
+        self.store.lane_of(key)
     }
 
     /// A lane of this core.

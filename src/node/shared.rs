@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shards::LaneMap;
+use shards::Store;
 use shards::io::LaneId;
 
 use crate::link::ServerLinkConfig;
@@ -47,7 +47,7 @@ pub struct Shared {
     /// Its side of TLS.
     pub link: Arc<ServerLinkConfig>,
     /// Where keys live.
-    pub lanes: LaneMap,
+    pub store: Store,
     /// Core of each lane.
     pub core_of_lane: Vec<CoreId>,
     /// Bounds of each core's relay.
@@ -61,7 +61,7 @@ pub struct Shared {
 impl Shared {
     /// The core that is home to an address: owns its mailbox and its devices' sessions.
     pub fn home_of(&self, address: &Address) -> CoreId {
-        self.core_of(self.lanes.lane_of(&address.0))
+        self.core_of(self.store.lane_of(&address.0))
     }
 
     /// The core that owns a lane.

@@ -1,0 +1,82 @@
+//! How much of each segment is still alive. A segment whose count reaches zero can be used again.
+//!
+//! The owner of the records says when one dies; the log never guesses. Counting is exact, so a record must be
+//! released once: a count that would fall below zero means that a segment could be overwritten under a live record,
+//! and ends the process.
+
+use crate::format::SEGMENTS_MAX;
+use crate::format::record::Kind;
+use crate::io::SegmentId;
+use crate::lane::RecordLoc;
+
+/// Live records and bytes per segment of one lane.
+#[derive(Debug)]
+pub struct Ledger {
+    segments: Vec<Live>,
+}
+
+/// What lives in one segment. Bytes include record headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Live {
+    pub messages: u64,
+    pub message_bytes: u64,
+    pub metadata: u64,
+    pub metadata_bytes: u64,
+}
+
+impl Live {
+    /// True if no record lives.
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0 && self.metadata == 0
+    }
+
+    /// Bytes of all live records.
+    pub fn bytes(&self) -> u64 {
+        self.message_bytes + self.metadata_bytes
+    }
+
+    fn of(&mut self, kind: Kind) -> (&mut u64, &mut u64) {
+        if kind.is_metadata() {
+            (&mut self.metadata, &mut self.metadata_bytes)
+        } else {
+            (&mut self.messages, &mut self.message_bytes)
+        }
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self { segments: vec![Live::default(); SEGMENTS_MAX] }
+    }
+
+    /// The record at `loc` is dead: delivered, expired or replaced. To be called once per record.
+    ///
+    /// # Panics
+    /// If more records of the segment are released than were counted.
+    pub fn release(&mut self, loc: RecordLoc, kind: Kind) {
+        let (count, bytes) = self.segments[loc.segment.0 as usize].of(kind);
+        let length = u64::from(loc.len);
+        assert!(*count > 0 && *bytes >= length, "a record of segment {} was released twice", loc.segment.0);
+        *count -= 1;
+        *bytes -= length;
+    }
+
+    pub(crate) fn add(&mut self, loc: RecordLoc, kind: Kind) {
+        let (count, bytes) = self.segments[loc.segment.0 as usize].of(kind);
+        *count += 1;
+        *bytes += u64::from(loc.len);
+    }
+
+    pub(crate) fn live(&self, segment: SegmentId) -> Live {
+        self.segments[segment.0 as usize]
+    }
+
+    pub(crate) fn total(&self) -> Live {
+        self.segments.iter().fold(Live::default(), |sum, live| Live {
+            messages: sum.messages + live.messages,
+            message_bytes: sum.message_bytes + live.message_bytes,
+            metadata: sum.metadata + live.metadata,
+            metadata_bytes: sum.metadata_bytes + live.metadata_bytes,
+        })
+    }
+}

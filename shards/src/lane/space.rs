@@ -1,0 +1,178 @@
+//! Space of a lane: who may still append, what is alive, what could be freed.
+
+use crate::format::Lsn;
+use crate::format::batch::BATCH_HEADER_BYTES;
+use crate::format::record::{Kind, record_stride};
+use crate::io::{BLOCK_BYTES, Errno, SegmentId};
+use crate::lane::segments::Role;
+use crate::lane::{AppendError, Lane, RecordLoc};
+
+/// How full a lane is. `live_*` counts records that were not released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Segment files that exist.
+    pub segments: u32,
+    /// Segment files that may exist.
+    pub segments_max: u32,
+    /// Of those that exist: ready to be written.
+    pub spares: u32,
+    /// Of those that exist: taken out of use after a failure.
+    pub retired: u32,
+    /// Size of each.
+    pub segment_bytes: u32,
+    /// Bytes left in the segment being written.
+    pub active_room_bytes: u32,
+    /// Live messages.
+    pub live_messages: u64,
+    /// Live records of metadata.
+    pub live_metadata: u64,
+    /// Bytes of all live records, with their headers.
+    pub live_bytes: u64,
+    /// Lowest LSN that a recovery could still meet. A record that only exists to overrule older ones (a tombstone)
+    /// is needed until this has passed them.
+    pub oldest_lsn: Option<Lsn>,
+    /// Why no segment could be prepared, if the last attempt failed.
+    pub prepare_error: Option<Errno>,
+    /// Why the lane is read-only, if it is.
+    pub read_only: Option<Errno>,
+}
+
+/// What still lives in a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentLoad {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Live messages.
+    pub messages: u64,
+    /// Live records of metadata.
+    pub metadata: u64,
+    /// Bytes of all live records, with their headers.
+    pub live_bytes: u64,
+}
+
+impl Lane {
+    /// The record at `loc` is dead. To be called once for each committed or recovered record, when it was delivered
+    /// to all, expired, or replaced by a record appended before this call.
+    ///
+    /// # Panics
+    /// If more records of the segment are released than were counted.
+    pub fn release(&mut self, loc: RecordLoc, kind: Kind) {
+        self.ledger.release(loc, kind);
+        if !self.config.owner_reclaims {
+            self.segments.note_release(loc.segment, &self.ledger, self.next_lsn.previous());
+        }
+    }
+
+    /// How full the lane is. Looks at every segment; not meant for every message.
+    pub fn usage(&self) -> Usage {
+        let total = self.ledger.total();
+        Usage {
+            segments: self.segments.iter().count() as u32,
+            segments_max: self.config.segments_max,
+            spares: self.segments.count(Role::Spare) as u32,
+            retired: self.segments.count(Role::Retired) as u32,
+            segment_bytes: self.config.segment_bytes,
+            active_room_bytes: self.active_room() as u32,
+            live_messages: total.messages,
+            live_metadata: total.metadata,
+            live_bytes: total.bytes(),
+            oldest_lsn: self.segments.oldest_lsn(),
+            prepare_error: self.prepare_failed.map(|(errno, _)| errno),
+            read_only: self.read_only,
+        }
+    }
+
+    /// A sealed segment in which only metadata lives, the one with the least of it. To free it, append that metadata
+    /// again and then release the old records.
+    pub fn relocation_candidate(&self) -> Option<SegmentLoad> {
+        self.sealed_loads().filter(|load| load.messages == 0).min_by_key(|load| load.live_bytes)
+    }
+
+    /// A sealed segment in which no message lives, the emptiest, when the owner reclaims segments itself. It carries
+    /// what it still needs elsewhere, releases it, and calls [`Lane::reclaim`].
+    pub fn reclaimable_segment(&self) -> Option<SegmentId> {
+        let sealed = self.segments.iter().filter(|(_, s)| s.role == Role::Sealed && s.free_after.is_none());
+        let loads = sealed.map(|(segment, _)| (segment, self.ledger.live(segment)));
+        let idle = loads.filter(|(_, live)| live.messages == 0);
+        idle.min_by_key(|(_, live)| live.bytes()).map(|(segment, _)| segment)
+    }
+
+    /// The owner needs nothing of this segment any more. It is used again once everything appended so far is durable.
+    ///
+    /// # Panics
+    /// If something in it lives.
+    pub fn reclaim(&mut self, segment: SegmentId) {
+        assert!(self.ledger.live(segment).is_empty(), "segment {} still holds live records", segment.0);
+        self.segments.note_release(segment, &self.ledger, self.next_lsn.previous());
+    }
+
+    /// The sealed segment with the fewest live bytes, whatever their kind. After many restarts, each of which starts
+    /// a fresh segment, copying its records forward is what gives space back.
+    pub fn sparsest_segment(&self) -> Option<SegmentLoad> {
+        self.sealed_loads().min_by_key(|load| load.live_bytes)
+    }
+
+    fn sealed_loads(&self) -> impl Iterator<Item = SegmentLoad> {
+        let sealed = self.segments.iter().filter(|(_, segment)| segment.role == Role::Sealed);
+        let loads = sealed.map(|(segment, _)| (segment, self.ledger.live(segment)));
+        loads.filter(|(_, live)| !live.is_empty()).map(|(segment, live)| SegmentLoad {
+            segment,
+            messages: live.messages,
+            metadata: live.metadata,
+            live_bytes: live.bytes(),
+        })
+    }
+
+    /// The loss that recovery reported has been dealt with durably (for instance by new mailbox epochs), so that the
+    /// next recovery need not report it as new. Takes effect on disk when the next segment is opened.
+    pub fn acknowledge_loss(&mut self) {
+        for segment in self.segments.iter_mut() {
+            segment.known_lost = segment.missing;
+        }
+    }
+
+    /// Checks that a record can be placed: in the active segment or, if there is one, in a spare. Without a spare,
+    /// messages leave the reserve to metadata.
+    pub(super) fn admit(&self, kind: Kind, payload_bytes: usize, fits_last: bool) -> Result<(), AppendError> {
+        if self.segments.next_spare().is_some() {
+            return Ok(());
+        }
+        let mut queued: usize = self.queue.iter().map(|batch| batch.meta.bytes()).sum();
+        match self.queue.back() {
+            Some(last) if fits_last => queued += last.bytes_with(payload_bytes) - last.meta.bytes(),
+            _ => {
+                let bytes = BATCH_HEADER_BYTES + record_stride(payload_bytes);
+                queued += bytes.next_multiple_of(BLOCK_BYTES);
+            }
+        }
+        let reserve = if kind.is_metadata() { 0 } else { self.config.reserve_bytes as usize };
+        if queued + reserve <= self.active_room() {
+            Ok(())
+        } else if self.segments.is_freeing() || self.spare_comes_by_itself() || self.waits_for_owner() {
+            Err(AppendError::Busy)
+        } else {
+            Err(AppendError::Full)
+        }
+    }
+
+    /// True if the owner is to reclaim a segment.
+    fn waits_for_owner(&self) -> bool {
+        self.config.owner_reclaims && self.reclaimable_segment().is_some()
+    }
+
+    /// True if a spare will come even if no further record becomes durable.
+    pub(super) fn spare_comes_by_itself(&self) -> bool {
+        let may_grow = self.segments.iter().count() < self.config.segments_max as usize;
+        self.prepare.is_some()
+            || (may_grow && self.prepare_failed.is_none())
+            || self.segments.waits_for_reads(self.durable)
+    }
+
+    /// Bytes that batches may still take in the active segment, besides the write in flight and the last block,
+    /// which is kept for a marker.
+    pub(super) fn active_room(&self) -> usize {
+        let Some(active) = &self.active else { return 0 };
+        let end = active.end as usize + self.write_in_flight_bytes() + BLOCK_BYTES;
+        (self.config.segment_bytes as usize).saturating_sub(end)
+    }
+}

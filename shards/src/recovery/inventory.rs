@@ -1,0 +1,288 @@
+//! Which segments to read, in which order, and what is already known of each, from the segment headers alone.
+//!
+//! The newest sound header is the guide: it lists every segment that held live records when it was written, and no
+//! segment older than itself that it does not list can hold any. A segment whose own header is damaged is placed by
+//! the list, or else by the first batch found in it.
+
+use crate::buffer::AlignedBuf;
+use crate::format::batch::{BatchFault, BatchHeader};
+use crate::format::segment::{HeaderFault, SealedSegment, SegmentHeader};
+use crate::format::{Incarnation, Lsn, Place, SEGMENTS_MAX};
+use crate::io::{BLOCK_BYTES, SegmentFile, Volume};
+use crate::lane::config::LaneConfig;
+use crate::lane::segments::{Role, Segment, Segments};
+use crate::recovery::RecoverError;
+use crate::recovery::reader::Reader;
+use crate::recovery::report::{LossReason, Losses, RecoveryCase, RecoveryReport};
+
+/// A segment to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub place: Place,
+    pub base_lsn: Lsn,
+    /// Use of the file before this one; `None` if the header that says so is damaged.
+    pub previous: Option<Incarnation>,
+    /// Checksum of the header, to which the first batch is chained; `None` if it is damaged.
+    pub chain: Option<u32>,
+    /// Where it ends, if it lies in a file of whole size.
+    pub limit: u32,
+    /// What a later header says of it.
+    pub listed: Option<SealedSegment>,
+    /// Last LSN that is known to have been acknowledged from it, if it is known at all.
+    pub promised: Option<Lsn>,
+    /// Records with this LSN or a higher one were written again in a later segment.
+    pub stop: Option<Lsn>,
+    /// False if the file must not be written again.
+    pub sound: bool,
+}
+
+impl Target {
+    pub fn known_lost(&self) -> u32 {
+        self.listed.map_or(0, |listed| listed.known_lost)
+    }
+}
+
+/// The segments of a lane before any batch is read.
+#[derive(Debug)]
+pub(crate) struct Inventory {
+    /// In order of use.
+    pub targets: Vec<Target>,
+    /// All that need not be read.
+    pub segments: Segments,
+    pub next_lsn: Lsn,
+    pub vouched: Lsn,
+    pub incarnation: Incarnation,
+}
+
+/// What the first block of a file is.
+enum Front {
+    Header(SegmentHeader, u32),
+    Blank,
+    Damaged,
+    Foreign,
+    Unreadable,
+}
+
+struct Candidate {
+    file: SegmentFile,
+    front: Front,
+    /// Size as the store says.
+    whole: bool,
+}
+
+/// Reads all headers of a lane and decides what to scan.
+pub(crate) fn take(
+    volume: &dyn Volume,
+    config: &LaneConfig,
+    reader: &mut Reader<'_>,
+    report: &mut RecoveryReport,
+) -> Result<Inventory, RecoverError> {
+    let candidates = read_fronts(volume, config, report)?;
+    let guide =
+        candidates.iter().filter_map(header_of).max_by_key(|header| header.place.incarnation).cloned();
+    let mut inventory = Inventory {
+        targets: Vec::new(),
+        segments: Segments::new(),
+        next_lsn: guide.as_ref().map_or(Lsn(1), |guide| guide.base_lsn),
+        vouched: guide.as_ref().map_or(Lsn(0), |guide| guide.base_lsn.previous()),
+        incarnation: guide.as_ref().map_or(Incarnation(0), |guide| guide.place.incarnation),
+    };
+    for candidate in &candidates {
+        place(candidate, guide.as_ref(), config, reader, report, &mut inventory)?;
+    }
+    if let Some(guide) = &guide {
+        report_missing_files(guide, &candidates, config, report);
+    }
+    order(&mut inventory.targets);
+    for target in &inventory.targets {
+        inventory.incarnation = inventory.incarnation.max(target.place.incarnation);
+        inventory.next_lsn = inventory.next_lsn.max(target.base_lsn);
+    }
+    Ok(inventory)
+}
+
+fn header_of(candidate: &Candidate) -> Option<&SegmentHeader> {
+    match &candidate.front {
+        Front::Header(header, _) => Some(header),
+        _ => None,
+    }
+}
+
+fn read_fronts(
+    volume: &dyn Volume,
+    config: &LaneConfig,
+    report: &mut RecoveryReport,
+) -> Result<Vec<Candidate>, RecoverError> {
+    let lane = config.lane;
+    let doing = "listing the segment files";
+    let mut files = volume.segments(lane).map_err(|source| RecoverError::Io { lane, doing, source })?;
+    if files.is_empty() {
+        return Err(RecoverError::NoSegments(lane));
+    }
+    files.sort_unstable_by_key(|file| file.segment);
+    let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
+    let mut candidates = Vec::with_capacity(SEGMENTS_MAX);
+    for file in files {
+        if file.segment.0 as usize >= SEGMENTS_MAX {
+            return Err(RecoverError::SegmentNumber { lane, segment: file.segment });
+        }
+        let whole = file.bytes == u64::from(config.segment_bytes);
+        if !whole {
+            report.note(RecoveryCase::WrongSize);
+        }
+        let front = match volume.read_at(lane, file.segment, 0, &mut block) {
+            Ok(BLOCK_BYTES) => match SegmentHeader::decode(&block, config.store, lane, file.segment) {
+                Ok((header, crc)) => Front::Header(header, crc),
+                Err(HeaderFault::Blank) => Front::Blank,
+                Err(HeaderFault::Damaged) => Front::Damaged,
+                Err(HeaderFault::Foreign) => Front::Foreign,
+                Err(HeaderFault::Newer(version)) => return Err(RecoverError::NewerVersion { lane, version }),
+            },
+            _ => Front::Unreadable,
+        };
+        candidates.push(Candidate { file, front, whole });
+    }
+    Ok(candidates)
+}
+
+/// Decides what one file is: a target of the scan, a spare, or nothing to touch.
+fn place(
+    candidate: &Candidate,
+    guide: Option<&SegmentHeader>,
+    config: &LaneConfig,
+    reader: &mut Reader<'_>,
+    report: &mut RecoveryReport,
+    inventory: &mut Inventory,
+) -> Result<(), RecoverError> {
+    let segment = candidate.file.segment;
+    let listed = guide.and_then(|guide| guide.sealed.iter().find(|entry| entry.segment == segment)).copied();
+    let own = header_of(candidate).map(|header| header.place.incarnation);
+    let newest = guide.map_or(Incarnation(0), |guide| guide.place.incarnation);
+    if matches!(candidate.front, Front::Foreign) {
+        report.note(RecoveryCase::ForeignSegment);
+        inventory.segments.set(segment, Segment::blank(Role::Retired));
+        return Ok(());
+    }
+    if own == Some(newest) && guide.is_some() {
+        inventory.targets.push(target(candidate, config, None, None));
+    } else if let Some(entry) = listed {
+        if own != Some(entry.incarnation) {
+            report.note(RecoveryCase::BadSegmentHeader);
+        }
+        inventory.targets.push(target(candidate, config, Some(entry), None));
+    } else if own.is_some() {
+        free(candidate, own, report, inventory);
+    } else {
+        match first_batch(candidate, config, reader)?.filter(|batch| batch.incarnation > newest) {
+            Some(batch) => {
+                report.note(RecoveryCase::BadSegmentHeader);
+                inventory.targets.push(target(candidate, config, None, Some(&batch)));
+            }
+            None => free(candidate, own, report, inventory),
+        }
+    }
+    Ok(())
+}
+
+fn free(
+    candidate: &Candidate,
+    own: Option<Incarnation>,
+    report: &mut RecoveryReport,
+    inventory: &mut Inventory,
+) {
+    report.note(RecoveryCase::FreeSegment);
+    let usable = candidate.whole && !matches!(candidate.front, Front::Unreadable);
+    let role = if usable { Role::Spare } else { Role::Retired };
+    let base_lsn = header_of(candidate).map_or(Lsn(1), |header| header.base_lsn);
+    let blank = Segment::blank(role);
+    let incarnation = own.unwrap_or(blank.incarnation);
+    inventory.segments.set(candidate.file.segment, Segment { incarnation, base_lsn, ..blank });
+}
+
+/// A target known by its own header, by the guide's list (which wins), or by a batch found in it.
+fn target(
+    candidate: &Candidate,
+    config: &LaneConfig,
+    listed: Option<SealedSegment>,
+    batch: Option<&BatchHeader>,
+) -> Target {
+    let segment = candidate.file.segment;
+    let own = match &candidate.front {
+        Front::Header(header, crc) => Some((header, *crc)),
+        _ => None,
+    };
+    let known = listed.map(|entry| (entry.incarnation, entry.base_lsn));
+    let known = known.or(own.map(|(header, _)| (header.place.incarnation, header.base_lsn)));
+    let known = known.or(batch.map(|batch| (batch.incarnation, batch.base_lsn)));
+    let (incarnation, base_lsn) = known.unwrap_or_default();
+    let own = own.filter(|(header, _)| header.place.incarnation == incarnation);
+    let file_end = candidate.file.bytes.min(u64::from(config.segment_bytes)) / BLOCK_BYTES as u64;
+    let file_end = file_end as u32 * BLOCK_BYTES as u32;
+    Target {
+        place: Place { store: config.store, lane: config.lane, segment, incarnation },
+        base_lsn,
+        previous: own.map(|(header, _)| header.previous),
+        chain: own.map(|(_, crc)| crc),
+        limit: listed.map_or(file_end, |entry| entry.end.min(file_end)),
+        listed,
+        promised: listed.map(|entry| entry.last_lsn),
+        stop: None,
+        sound: candidate.whole && !matches!(candidate.front, Front::Unreadable),
+    }
+}
+
+/// The first sound batch header of any use of a file whose own header says nothing.
+fn first_batch(
+    candidate: &Candidate,
+    config: &LaneConfig,
+    reader: &mut Reader<'_>,
+) -> Result<Option<BatchHeader>, RecoverError> {
+    let segment = candidate.file.segment;
+    let (lane, end) = (config.lane, candidate.file.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
+    let until = end.min(BLOCK_BYTES as u64 + u64::from(config.resync_bytes));
+    reader.open(segment, end);
+    for offset in (BLOCK_BYTES as u64..until).step_by(BLOCK_BYTES) {
+        match BatchHeader::decode(reader.bytes(offset, BLOCK_BYTES)) {
+            Ok((batch, _)) => {
+                let incarnation = batch.incarnation;
+                let place = Place { store: config.store, lane, segment, incarnation };
+                if batch.is_at(&place, offset as u32) {
+                    return Ok(Some(batch));
+                }
+            }
+            Err(BatchFault::Newer(version)) => return Err(RecoverError::NewerVersion { lane, version }),
+            Err(BatchFault::NoBatch | BatchFault::Damaged) => {}
+        }
+    }
+    Ok(None)
+}
+
+fn report_missing_files(
+    guide: &SegmentHeader,
+    candidates: &[Candidate],
+    config: &LaneConfig,
+    report: &mut RecoveryReport,
+) {
+    for entry in &guide.sealed {
+        if candidates.iter().any(|candidate| candidate.file.segment == entry.segment) {
+            continue;
+        }
+        report.note(RecoveryCase::MissingSegment);
+        let mut losses = Losses::default();
+        losses.add(config.lane, entry.base_lsn, entry.last_lsn, LossReason::MissingSegment);
+        report.add_losses(&losses, entry.known_lost);
+    }
+}
+
+/// Sorts by use and lets each target know what the later ones say about it.
+fn order(targets: &mut [Target]) {
+    targets.sort_unstable_by_key(|target| target.place.incarnation);
+    let mut stop: Option<Lsn> = None;
+    for target in targets.iter_mut().rev() {
+        target.stop = stop;
+        if target.promised.is_none() {
+            target.promised = stop.map(Lsn::previous);
+        }
+        stop = Some(stop.map_or(target.base_lsn, |stop| stop.min(target.base_lsn)));
+    }
+}
