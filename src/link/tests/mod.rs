@@ -1,7 +1,11 @@
 //! Tests of identity, login and transport.
 
+mod established;
+mod foreign;
+mod handshake;
 mod identity;
 mod login;
+mod pair;
 
 use zeroize::Zeroizing;
 
