@@ -1,4 +1,11 @@
 //! The runtime: the only place that names glommio, io_uring, clocks, threads, files, sockets or random sources.
 
 pub mod api;
+pub mod clock;
 pub mod crossing;
+pub mod entropy;
+pub mod executor;
+pub mod files;
+pub mod preflight;
+pub mod ring;
+pub mod volume;
