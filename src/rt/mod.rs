@@ -2,4 +2,11 @@
 //! sources.
 
 pub mod api;
+pub mod clock;
 pub mod crossing;
+pub mod entropy;
+pub mod executor;
+pub mod files;
+pub mod preflight;
+pub mod ring;
+pub mod volume;

@@ -27,5 +27,6 @@ mod tests;
 
 pub use bytes::PushError;
 pub use doorbell::Doorbell;
+pub(super) use mesh::doorbells;
 pub use mesh::{Control, CoreCrossings, CrossingSizes, CrossingStats, Port, mesh, mesh_with};
 pub use set::{CoreSet, MAX_CORES};
