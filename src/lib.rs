@@ -2,8 +2,11 @@
 
 pub mod admin;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod link;
+pub mod node;
+pub mod relay;
 pub mod rt;
 pub mod stats;
 pub mod wire;

@@ -11,6 +11,7 @@ pub mod cmd;
 pub mod error;
 pub mod human;
 pub mod output;
+pub mod session;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -42,7 +42,7 @@ impl Session {
             None => known.find()?,
         };
         let expect = expected.map_or(Expect::Any, Expect::Exactly);
-        let link = ClientLinkConfig::new(&LinkCrypto::system(), expect).map_err(internal)?;
+        let link = ClientLinkConfig::new(expect, &LinkCrypto::system()).map_err(internal)?;
         let config = ClientConfig {
             identity: Arc::new(identity),
             link: Arc::new(link),
@@ -61,7 +61,7 @@ impl Session {
         }
         self.known.remember(&node)?;
         // From now on no other will do, also for this process.
-        let link = ClientLinkConfig::new(&LinkCrypto::system(), Expect::Exactly(node)).map_err(internal)?;
+        let link = ClientLinkConfig::new(Expect::Exactly(node), &LinkCrypto::system()).map_err(internal)?;
         self.driver.client().expect(Arc::new(link));
         Ok(Some(node))
     }

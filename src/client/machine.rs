@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::inbox::Inbox;
 use super::outbox::{NewMessage, Outbox, SendReport};
-use crate::link::{ClientLink, ClientLinkConfig, LinkError, RecordWriter, UserIdentity, make_login};
+use crate::link::{ClientLink, ClientLinkConfig, LinkError, UserIdentity, make_login};
 use crate::relay::Window;
 use crate::rt::api::Now;
 use crate::wire::{
@@ -132,9 +132,7 @@ impl Client {
 
     /// A transport to the node is open. Writes the first bytes to `out`.
     pub fn connected(&mut self, out: &mut Vec<u8>) -> Result<(), ClientError> {
-        let mut link = ClientLink::new(&self.config.link)?;
-        link.start(out)?;
-        self.link = Some(link);
+        self.link = Some(ClientLink::new(&self.config.link, out)?);
         self.frames = FrameStream::new();
         self.stage = Stage::Opening;
         self.plain.clear();
@@ -156,26 +154,25 @@ impl Client {
         let result = link.receive(data, out, &mut |plaintext| self.plaintext(now, plaintext));
         if result.is_ok() && link.is_established() && !was_established {
             let (Some(exporter), Some(node)) = (link.exporter(), link.node_id()) else {
-                return Err(LinkError::Internal.into());
+                return Err(LinkError::NotEstablished.into());
             };
-            let login = make_login(&self.config.identity, &exporter, &node, now.wall_ms);
+            let login = make_login(&self.config.identity, exporter, &node, now.wall_ms);
             ClientFrame::Login(login).encode(&mut self.plain);
         }
         self.link = Some(link);
         result
     }
 
-    fn plaintext(&mut self, now: Now, bytes: &[u8]) -> Result<(), ClientError> {
+    fn plaintext(&mut self, now: Now, bytes: &[u8]) -> Result<usize, ClientError> {
         let mut frames = std::mem::take(&mut self.frames);
         let result = frames.feed(bytes, || Limit::AfterLogin, |frame| {
             if let Some(frame) = ServerFrame::parse(frame)? {
                 self.frame(now, frame);
             }
-            Ok::<_, WireError>(Flow::Continue)
+            Ok::<_, ClientError>(Flow::Continue)
         });
         self.frames = frames;
-        result?;
-        Ok(())
+        result
     }
 
     fn frame(&mut self, now: Now, frame: ServerFrame<'_>) {
@@ -198,11 +195,11 @@ impl Client {
                     }));
                 }
             }
-            ServerFrame::CaughtUp(_) => self.events.push_back(ClientEvent::CaughtUp),
+            ServerFrame::CaughtUp { .. } => self.events.push_back(ClientEvent::CaughtUp),
             ServerFrame::Close(close) => {
                 self.events.push_back(ClientEvent::Closed { code: close.code, retry_ms: close.retry_ms });
             }
-            ServerFrame::Pong(_) | ServerFrame::GoAway { .. } => {}
+            ServerFrame::Pong { .. } | ServerFrame::GoAway { .. } => {}
         }
     }
 
@@ -242,7 +239,9 @@ impl Client {
             self.outbox.write(now, self.send_window, &mut self.plain, OUTPUT_BYTES_MAX);
         }
         if !self.plain.is_empty() {
-            RecordWriter::write_all(link, &self.plain, out)?;
+            let start = link.begin_record(out);
+            out.extend_from_slice(&self.plain);
+            link.end_record(out, start)?;
             self.plain.clear();
         }
         Ok(())

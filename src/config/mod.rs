@@ -26,6 +26,9 @@ pub use limits::{Deadlines, Limits};
 pub use units::{Cores, Size, Span, UnitError};
 pub use validate::Invalid;
 
+/// Most segment files of one lane, given by the format of the store.
+const SEGMENTS_PER_LANE_MAX: u32 = shards::format::SEGMENTS_MAX as u32;
+
 /// Which set of defaults to start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -100,6 +103,13 @@ impl Default for Config {
 }
 
 impl StoreConfig {
+    /// Segment files a lane may own, so that all lanes together stay within `max_bytes`; at least two, at most what
+    /// the format allows.
+    pub fn segments_per_lane(&self) -> u32 {
+        let segments = self.max_bytes.as_bytes() / self.segment_bytes.as_bytes().max(1) / u64::from(self.lanes.max(1));
+        u32::try_from(segments).unwrap_or(u32::MAX).clamp(2, SEGMENTS_PER_LANE_MAX)
+    }
+
     const fn server() -> Self {
         Self { lanes: 16, segment_bytes: Size::mib(256), max_bytes: Size::gib(64) }
     }

@@ -15,6 +15,20 @@ pub(super) const RECORDS_PER_KEY: u64 = 1 << 24;
 #[must_use = "a record that was begun must be ended, or its buffer must not be sent"]
 pub struct RecordStart(pub(super) usize);
 
+impl RecordStart {
+    /// Begins a record at the end of `out`, as [`Link::begin_record`] does, where no link is at hand.
+    pub fn begin(out: &mut Vec<u8>) -> Self {
+        let start = Self(out.len());
+        out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        start
+    }
+
+    /// `bytes` bytes, sealed already, were inserted before the record.
+    pub fn shift(&mut self, bytes: usize) {
+        self.0 += bytes;
+    }
+}
+
 /// One side of an encrypted link.
 pub struct Link<H: Handshake> {
     state: State<H>,
@@ -155,9 +169,7 @@ impl<H: Handshake> Link<H> {
     /// Begins a record at the end of `out`. Plaintext is then appended to `out`, and [`Link::end_record`] seals it there.
     /// Nothing else may be appended in between, by [`Link::receive`] in particular.
     pub fn begin_record(&self, out: &mut Vec<u8>) -> RecordStart {
-        let start = RecordStart(out.len());
-        out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
-        start
+        RecordStart::begin(out)
     }
 
     /// Seals everything appended since `start` in place; more than 16 KiB become several records. Nothing appended leaves

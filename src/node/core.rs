@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use shards::{Completion, LaneSet};
-use shards::io::{DiskDone, LaneId};
+use shards::io::{DiskDone, DiskOp, LaneId};
 
 use super::crossing::{Reply, Request};
 use super::outbound::BufferPool;
@@ -16,8 +16,9 @@ use super::sources::{SourceRefusal, Sources};
 use crate::link::ServerLink;
 use crate::relay::{Outlet, ReadEnd, Receipt, Recovering, Relay, Verdict};
 use crate::rt::api::{ConnId, CoreId, CoreLogic, Effects, Event, Next, Now};
-use crate::rt::crossing::CoreCrossings;
-use crate::stats::CoreStats;
+use crate::rt::crossing::{CoreCrossings, Port};
+use crate::rt::ring::RingStats;
+use crate::stats::CoreCounters;
 use crate::wire::{CloseCode, MessageClass};
 
 /// Requests taken from each other core in one turn.
@@ -45,6 +46,9 @@ pub struct Core {
     tick_at_us: u64,
     /// A request of another core, copied out of the crossing while it is served.
     request: Vec<u8>,
+    ring: Option<Arc<RingStats>>,
+    /// When the write in flight of each lane was submitted, and its bytes.
+    written_us: Vec<(LaneId, u64, usize)>,
 }
 
 /// What a core is made from.
@@ -58,12 +62,14 @@ pub struct Recovery {
 }
 
 impl Core {
-    /// A core that is ready to serve.
+    /// A core that is ready to serve. `ring` are the counters of what drives it, if that counts.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of the core that comes from somewhere else")]
     pub fn new(
         core: CoreId,
         shared: Arc<Shared>,
-        stats: Arc<CoreStats>,
+        stats: CoreCounters,
         crossings: CoreCrossings<Reply>,
+        ring: Option<Arc<RingStats>>,
         reply_credits: u32,
         hash_seed: u64,
         recovery: Recovery,
@@ -94,11 +100,13 @@ impl Core {
             inspect_slot: 0,
             tick_at_us: 0,
             request: Vec::new(),
+            ring,
+            written_us: Vec::new(),
         }
     }
 
     fn accepted(&mut self, now: Now, conn: ConnId, peer: SocketAddr, effects: &mut Effects) {
-        let stats = Arc::clone(&self.out.stats);
+        let stats = self.out.stats.clone();
         stats.link.connections_accepted.inc();
         let limits = &self.out.shared.sessions;
         let full = self.out.sessions.len() >= limits.connections as usize || self.opening_count >= limits.opening;
@@ -143,6 +151,25 @@ impl Core {
         }
     }
 
+    /// Lets the lanes submit, and notes when each write began.
+    fn poll_lanes(&mut self, now: Now, effects: &mut Effects) {
+        let from = effects.disk.len();
+        self.lanes.poll(now.mono_us, &mut effects.disk);
+        for op in &effects.disk[from..] {
+            if let DiskOp::Write { lane, len, .. } = op {
+                self.written_us.push((*lane, now.mono_us, *len));
+            }
+        }
+    }
+
+    fn count_write(&mut self, now: Now, lane: LaneId) {
+        if let Some(at) = self.written_us.iter().position(|written| written.0 == lane) {
+            let (_, began_us, bytes) = self.written_us.swap_remove(at);
+            self.out.stats.log.commit_latency_us.record(now.mono_us.saturating_sub(began_us));
+            self.out.stats.log.batch_bytes.record(bytes as u64);
+        }
+    }
+
     fn disk(&mut self, now: Now, done: DiskDone) {
         let lane = done.lane;
         let (relay, out) = (&mut self.relay, &mut self.out);
@@ -150,18 +177,24 @@ impl Core {
         match end {
             Completion::Committed { first, last, .. } => {
                 self.relay.after_batch(&mut self.lanes, lane);
+                self.count_write(now, lane);
                 self.out.stats.log.batch_records.record(last.0 - first.0 + 1);
             }
-            Completion::Refused { first, last, .. } => self.relay.on_failed(lane, first, last, &mut self.out),
+            Completion::Refused { first, last, .. } => {
+                self.count_write(now, lane);
+                self.relay.on_failed(lane, first, last, &mut self.out);
+            }
             Completion::Read { op, result, buf } => {
                 let end = ReadEnd { op, result, buf };
                 self.relay.on_read(now, &mut self.lanes, lane, end, &mut self.out);
             }
             Completion::WriteFailed(_) => {
+                self.count_write(now, lane);
                 self.out.stats.log.writes_failed.inc();
                 self.out.stats.log.writes_reissued.inc();
             }
-            Completion::Housekeeping | Completion::Prepared(_) | Completion::PrepareFailed(_) => {}
+            Completion::Housekeeping => self.count_write(now, lane),
+            Completion::Prepared(_) | Completion::PrepareFailed(_) => {}
             Completion::Unknown(op) => unreachable!("{op:?} was never issued to lane {}", lane.0),
         }
     }
@@ -282,6 +315,22 @@ impl Core {
         stats.relay.queued_messages.set(self.relay.queued_messages());
         stats.rt.buffers_free.set(self.out.pool.len() as u64);
         self.count_space();
+        self.count_ring();
+    }
+
+    /// Shows what the driver of this core has counted.
+    fn count_ring(&self) {
+        let Some(ring) = &self.ring else { return };
+        let rt = &self.out.stats.rt;
+        rt.turns.set(ring.turns.get());
+        rt.enters.set(ring.enters.get());
+        rt.completions.set(ring.cqes.get());
+        rt.hand_overs.set(ring.handed_over.get());
+        rt.buffers_held.set(ring.in_flight.get());
+        let crossings = self.out.crossings.stats();
+        rt.crossing_refusals.set(crossings.requests_refused);
+        rt.crossing_wakes.set(crossings.rings);
+        rt.crossing_depth_max.observe(crossings.request_depth_bytes as u64);
     }
 
     fn count_space(&self) {
@@ -316,6 +365,10 @@ impl Core {
 }
 
 impl CoreLogic for Core {
+    fn port(&mut self) -> Option<&mut dyn Port> {
+        Some(&mut self.out.crossings)
+    }
+
     fn on_event(&mut self, now: Now, event: Event<'_>, effects: &mut Effects) {
         match event {
             Event::Accepted { conn, peer } => self.accepted(now, conn, peer, effects),
@@ -336,7 +389,7 @@ impl CoreLogic for Core {
         }
         self.relay.start_reads(now, &mut self.lanes, &mut self.out, &mut effects.disk);
         let drained = self.stopping && self.drained();
-        self.lanes.poll(now.mono_us, &mut effects.disk);
+        self.poll_lanes(now, effects);
         self.flush(now, effects);
         self.close_silent(effects);
         if drained && self.lanes.is_drained() && effects.is_empty() {

@@ -9,7 +9,7 @@ use crate::relay::{AckOutcome, AttachRefusal, Incoming, Origin, Outcome, Receipt
 use crate::rt::api::{ConnId, Effects, HandOver, Now};
 use crate::wire::{
     Ack, Address, Capabilities, ClientFrame, CloseCode, Flow, Frame, MessageClass, PROTOCOL_VERSION, RejectReason,
-    Send, ServerFrame, Subscribe, WIRE_FRAME_BYTES_MAX, Welcome,
+    Limit, Send, ServerFrame, Subscribe, Welcome,
 };
 
 /// When a client whose node is full shall try again.
@@ -37,8 +37,8 @@ impl Core {
             ClientFrame::Send(send) => Ok(self.send(now, conn, identity, &send, frame)),
             ClientFrame::Subscribe(subscribe) => Ok(self.subscribe(conn, identity, subscribe)),
             ClientFrame::Ack(ack) => Ok(self.ack(conn, identity, &ack, frame)),
-            ClientFrame::Ping(opaque) => {
-                self.out.write(conn, &ServerFrame::Pong(opaque));
+            ClientFrame::Ping { request, opaque } => {
+                self.out.write(conn, &ServerFrame::Pong { request, opaque });
                 Ok(self.flow(conn))
             }
             ClientFrame::Bye => {
@@ -207,9 +207,10 @@ impl Core {
     pub(super) fn finish_login(&mut self, now: Now, conn: ConnId, effects: &mut Effects) -> Result<(), Fatal> {
         let Some(session) = self.out.sessions.get(conn) else { return Ok(()) };
         if let (Some(login), Some(link)) = (session.login.take(), session.link.as_deref()) {
-            let exporter = link.exporter().ok_or(CloseCode::Internal)?;
-            let verified = verify_login(&login, &exporter, &self.out.shared.node_id, now.wall_ms);
-            let logged_in = verified.inspect_err(|code| self.count_login_failure(*code))?;
+            let exporter = link.exporter().ok_or(Fatal::from(CloseCode::Internal))?;
+            let verified = verify_login(&login, exporter, &self.out.shared.node_id, now.wall_ms);
+            let logged_in =
+                verified.inspect_err(|code| self.out.stats.link.logins_failed.inc(code.code() as u8))?;
             let Some(session) = self.out.sessions.get(conn) else { return Ok(()) };
             session.phase = Phase::Moving(logged_in);
         }
@@ -233,11 +234,12 @@ impl Core {
 
     /// The session is on its home core: attaches it to its mailbox and welcomes it.
     pub(super) fn arrive(&mut self, now: Now, conn: ConnId, logged_in: LoggedIn) -> Result<(), Fatal> {
-        let LoggedIn { address, device, .. } = logged_in;
+        let LoggedIn { address, device_id: device, .. } = logged_in;
         let attached = self.relay.attach(now, &self.lanes, address, device, conn);
         let attachment = attached.map_err(|refusal| Fatal {
             code: match refusal {
-                AttachRefusal::TooManyDevices | AttachRefusal::TooManyMailboxes => CloseCode::Overloaded,
+                AttachRefusal::TooManyDevices => CloseCode::TooManyDevices,
+                AttachRefusal::TooManyMailboxes => CloseCode::Overloaded,
             },
             retry_ms: RETRY_FULL_MS,
         })?;
@@ -257,7 +259,7 @@ impl Core {
             mailbox_epoch: attachment.epoch,
             next_seq: attachment.next_seq,
             cursor: attachment.cursor,
-            max_frame_bytes: WIRE_FRAME_BYTES_MAX as u32,
+            max_frame_bytes: Limit::AfterLogin.frame_bytes() as u32,
             send_window: self.out.shared.sessions.send_window,
         };
         self.out.write(conn, &ServerFrame::Welcome(welcome));

@@ -15,6 +15,7 @@
 //! Any malformed input closes its own connection with a coded reason. A failing disk turns into refusals. A defect of
 //! the program ends the process: half of a state that is not shared cannot be trusted.
 
+mod assembly;
 mod closing;
 mod core;
 mod crossing;
@@ -26,6 +27,7 @@ mod session;
 mod shared;
 mod sources;
 
+pub use assembly::{Assembly, AssemblyError};
 pub use core::{Core, Recovery};
 pub use crossing::Reply;
 pub use shared::{Deadlines, SessionLimits, Shared};

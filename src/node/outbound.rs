@@ -56,10 +56,10 @@ pub(super) struct Outbound {
 
 impl Outbound {
     /// Writes a frame, whatever its size.
-    pub(super) fn write(&mut self, link: &ServerLink, pool: &mut BufferPool, frame: &ServerFrame<'_>) {
+    pub(super) fn write(&mut self, pool: &mut BufferPool, frame: &ServerFrame<'_>) {
         self.make_room(pool);
         if self.begun.is_none() {
-            self.begun = Some(link.begin_record(&mut self.bytes));
+            self.begun = Some(RecordStart::begin(&mut self.bytes));
         }
         frame.encode(&mut self.bytes);
     }

@@ -7,7 +7,7 @@ use super::shared::Shared;
 use crate::relay::{Delivery, Origin, Outcome, Outlet, Receipt};
 use crate::rt::api::{ConnId, CoreId};
 use crate::rt::crossing::CoreCrossings;
-use crate::stats::CoreStats;
+use crate::stats::CoreCounters;
 use crate::wire::{
     self, Address, Deliver, DeliverFlags, MailboxSeq, MessageId, ReceiptStatus, RequestId, ServerFrame,
 };
@@ -25,7 +25,7 @@ pub(super) struct Outputs {
     /// DELIVERED receipts for senders whose home is this core, to be handed out after the relay's call.
     pub delivered_here: Vec<(Address, MessageId)>,
     pub shared: std::sync::Arc<Shared>,
-    pub stats: std::sync::Arc<CoreStats>,
+    pub stats: CoreCounters,
 }
 
 impl Outputs {
@@ -88,7 +88,7 @@ impl Outlet for Outputs {
     }
 
     fn caught_up(&mut self, conn: ConnId, seq: MailboxSeq) {
-        self.write(conn, &ServerFrame::CaughtUp(seq));
+        self.write(conn, &ServerFrame::CaughtUp { seq });
     }
 
     fn receipt(&mut self, origin: Origin, receipt: Receipt) {
@@ -122,7 +122,7 @@ pub(super) fn wire_receipt(request: RequestId, receipt: &Receipt) -> wire::Recei
 }
 
 /// Counts what a sender is told.
-pub(super) fn count_receipt(stats: &CoreStats, class: wire::MessageClass, receipt: &Receipt) {
+pub(super) fn count_receipt(stats: &CoreCounters, class: wire::MessageClass, receipt: &Receipt) {
     let class = class.code();
     let receipt = wire_receipt(RequestId(0), receipt);
     stats.relay.receipts.inc(class, receipt.status.code());

@@ -46,8 +46,8 @@ impl Relay {
         origin: Origin,
     ) -> Result<Option<u64>, (RejectReason, u32)> {
         let ttl_s = match message.ttl_s {
-            0 => self.limits.ttl_s,
-            ttl_s if ttl_s <= self.limits.ttl_s => ttl_s,
+            0 => self.limits.ttl_default_s,
+            ttl_s if ttl_s <= self.limits.ttl_max_s => ttl_s,
             _ => return Err((RejectReason::BadTtl, 0)),
         };
         let key = self.mailbox_for(now, lanes, message.to)?;

@@ -39,11 +39,11 @@ mod tests;
 use std::collections::VecDeque;
 
 use shards::io::{LaneId, SegmentId};
-use shards::{Kind, LaneSet, Lsn, RecordLoc};
+use shards::{Kind, Lsn, RecordLoc};
 
 use crate::rt::api::{ConnId, CoreId};
-use crate::stats::CoreStats;
-use crate::wire::{Address, Epoch, MailboxSeq, MessageId, RejectReason};
+use crate::stats::CoreCounters;
+use crate::wire::{Address, MailboxSeq, MessageId, RejectReason};
 
 pub use ack::AckOutcome;
 pub use attach::{AttachRefusal, Attachment, Window};
@@ -55,7 +55,6 @@ pub use recover::Recovering;
 
 use catch_up::CatchUp;
 use dedup::DedupIndex;
-use mailbox::Mailbox;
 use table::Table;
 
 /// Upper bounds of the relay of one core. All are set at start.
@@ -75,8 +74,10 @@ pub struct RelayLimits {
     pub dedup_ids: u32,
     /// How long it remembers them, in seconds.
     pub dedup_s: u32,
-    /// Longest time to live, in seconds; also the default when a sender gives none.
-    pub ttl_s: u32,
+    /// Time to live when a sender gives none, in seconds.
+    pub ttl_default_s: u32,
+    /// Longest time to live, in seconds.
+    pub ttl_max_s: u32,
     /// A device that was not seen for this long, in seconds, is forgotten and holds nothing back.
     pub device_retention_s: u32,
     /// Messages per second of one sender.
@@ -222,7 +223,7 @@ pub struct Relay {
     sweep: housekeeping::Sweep,
     /// For encoding records; keeps its capacity.
     scratch: Vec<u8>,
-    stats: std::sync::Arc<CoreStats>,
+    stats: CoreCounters,
 }
 
 impl Relay {
@@ -232,7 +233,7 @@ impl Relay {
         first_lane: LaneId,
         lanes: usize,
         hash_seed: u64,
-        stats: std::sync::Arc<CoreStats>,
+        stats: CoreCounters,
     ) -> Self {
         Self {
             limits,

@@ -178,6 +178,10 @@ impl Volume for FsVolume {
         Ok(found)
     }
 
+    fn sync_segment(&self, lane: LaneId, segment: SegmentId) -> io::Result<()> {
+        Ok(fs::fdatasync(self.open_segment(lane, segment)?)?)
+    }
+
     fn read_at(&self, lane: LaneId, segment: SegmentId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let file = self.open_segment(lane, segment)?;
         let mut bounce: Option<AlignedBuf> = None;

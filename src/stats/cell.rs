@@ -17,6 +17,11 @@ impl Counter {
         self.add(1);
     }
 
+    /// Takes over a number that is counted elsewhere.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
     /// Adds `n`, wrapping. Only the owning core may call this: a second writer's additions could be lost.
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);

@@ -53,6 +53,31 @@ pub fn per_core(cores: u16) -> Arc<[CoreStats]> {
     (0..cores).map(|_| CoreStats::default()).collect()
 }
 
+/// The counters of one core, kept alive by those of all.
+#[derive(Clone, Debug)]
+pub struct CoreCounters {
+    all: Arc<[CoreStats]>,
+    core: usize,
+}
+
+impl CoreCounters {
+    /// Those of core number `core`.
+    ///
+    /// # Panics
+    /// If there are no so many.
+    pub fn new(all: &Arc<[CoreStats]>, core: u16) -> Self {
+        assert!(usize::from(core) < all.len(), "core {core} of {}", all.len());
+        Self { all: Arc::clone(all), core: usize::from(core) }
+    }
+}
+
+impl std::ops::Deref for CoreCounters {
+    type Target = CoreStats;
+    fn deref(&self) -> &CoreStats {
+        &self.all[self.core]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

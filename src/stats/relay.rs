@@ -27,6 +27,10 @@ series! {
         acks: Counter => "relay_acks", Count, None;
         /// Messages removed because their time to live ended.
         expired: Counter => "relay_expired", Count, None;
+        /// Reads from the log that did not bring the message they were for.
+        failed_reads: Counter => "relay_failed_reads", Count, None;
+        /// Messages that were acknowledged and cannot be read back.
+        messages_lost: Counter => "relay_messages_lost", Count, None;
         /// Sessions in cursor mode now: they read from the log at their own pace.
         cursor_mode_sessions: Gauge => "relay_cursor_mode_sessions", Count, None;
         /// Mailboxes held in memory now.

@@ -53,7 +53,8 @@ pub enum MessageClass {
 }
 
 impl MessageClass {
-    fn code(self) -> u8 {
+    /// The class as a number on the wire.
+    pub fn code(self) -> u8 {
         match self {
             Self::Durable => 0,
             Self::Ephemeral => 1,

@@ -109,5 +109,9 @@ codes! {
         GrantExpired = 16, "the device's grant has expired; make a new one with the user key";
         /// The node has a fault.
         Internal = 17, "the node has an internal fault; reconnect after retry_ms";
+        /// Nothing was heard from the client for too long.
+        Idle = 18, "nothing was heard for too long; send a PING now and then";
+        /// The mailbox has as many devices as it may.
+        TooManyDevices = 19, "the mailbox has as many devices as it may; one must be forgotten first";
     }
 }

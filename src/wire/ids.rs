@@ -158,5 +158,5 @@ pub struct MailboxSeq(pub u64);
 pub struct Epoch(pub u64);
 
 /// A token of whoever asks, echoed in the answer; 0 where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);

@@ -56,6 +56,11 @@ pub enum ReceiptStatus {
 }
 
 impl ReceiptStatus {
+    /// The status as a number on the wire, without the reason.
+    pub fn code(self) -> u8 {
+        self.codes()[0]
+    }
+
     fn codes(self) -> [u8; 2] {
         match self {
             Self::Accepted => [1, 0],
