@@ -14,7 +14,7 @@ use super::exporter::{ExporterSecret, take_captured};
 use super::record::record_bytes;
 
 /// Most bytes that a peer may send before the handshake is complete.
-pub const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+pub const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
 /// Steps of rustls per record; a handshake record causes fewer than ten.
 const STEPS_MAX: usize = 64;
 

@@ -1,4 +1,5 @@
-//! Our node against rustls's ordinary, buffered client: as any client of another make would come.
+//! Our node against rustls's ordinary, buffered client, as any client of another make would come; and our client against
+//! rustls's buffered server.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -7,12 +8,16 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::ring::cipher_suite;
 use rustls::crypto::{CryptoProvider, verify_tls13_signature, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
+use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, SupportedCipherSuite,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig, ServerConnection,
+    SignatureScheme, SupportedCipherSuite,
 };
 
 use super::pair::{Configs, End, node_key};
-use crate::link::{LinkError, ServerHandshake, ServerLink};
+use crate::link::spki::{encode_spki, with_pkcs8};
+use crate::link::{ClientHandshake, ClientLink, LinkError, NodeKey, ServerHandshake, ServerLink};
 
 /// Checks the handshake's signature, and that the node's public key is in what was shown.
 #[derive(Debug)]
@@ -203,4 +208,90 @@ fn a_client_without_a_suite_in_common_or_without_x25519_is_refused_by_alert() {
     let refused = shuttle(&mut client, &mut server).unwrap_err();
     assert!(matches!(refused, LinkError::Handshake(_)), "{refused:?}");
     assert!(matches!(client.process_new_packets(), Err(Error::AlertReceived(_))));
+}
+
+/// A server that shows `shown` as its raw public key, signs with the key of `signer`, and sends tickets.
+fn foreign_server(shown: &NodeKey, signer: &NodeKey, alpn: &[&[u8]]) -> ServerConnection {
+    let signer = with_pkcs8(signer.key(), rustls::crypto::ring::sign::any_eddsa_type).unwrap();
+    let spki = CertificateDer::from(encode_spki(shown.key().public()));
+    let resolver = AlwaysResolvesServerRawPublicKeys::new(Arc::new(CertifiedKey::new(vec![spki], signer)));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    ServerConnection::new(Arc::new(config)).unwrap()
+}
+
+/// Carries bytes until both are quiet. The client's errors are returned.
+fn shuttle_to(client: &mut End<ClientHandshake>, server: &mut ServerConnection) -> Result<(), LinkError> {
+    loop {
+        let sent = client.take_out();
+        let mut rest = &sent[..];
+        while !rest.is_empty() {
+            server.read_tls(&mut rest).unwrap();
+            if server.process_new_packets().is_err() {
+                break;
+            }
+        }
+        let mut answer = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut answer).unwrap();
+        }
+        if answer.is_empty() && client.out.is_empty() {
+            return Ok(());
+        }
+        client.hear(&answer)?;
+    }
+}
+
+fn new_client(random: u64) -> End<ClientHandshake> {
+    let mut out = Vec::new();
+    let link = ClientLink::new(&Configs::new(random, u64::MAX).client, &mut out).unwrap();
+    End::new(link, out)
+}
+
+#[test]
+fn our_client_talks_to_a_foreign_server_and_ignores_its_tickets() {
+    let mut server = foreign_server(&node_key(), &node_key(), &[b"trine/1"]);
+    let mut client = new_client(54);
+    shuttle_to(&mut client, &mut server).unwrap();
+    assert_eq!(client.link.node_id(), Some(node_key().node_id()));
+    let theirs = server.export_keying_material([0; 32], b"EXPORTER-trine-login-v1", None).unwrap();
+    assert_eq!(client.link.exporter().unwrap().0, theirs);
+    server.writer().write_all(b"hello client").unwrap();
+    client.say(b"hello server");
+    shuttle_to(&mut client, &mut server).unwrap();
+    let mut heard = [0; 12];
+    server.reader().read_exact(&mut heard).unwrap();
+    assert_eq!((&client.heard[..], &heard), (&b"hello client"[..], b"hello server"));
+}
+
+#[test]
+fn an_impostor_that_shows_the_nodes_key_without_having_it_is_refused() {
+    let impostor = NodeKey::from_seed(super::seed(9)).unwrap();
+    let mut server = foreign_server(&node_key(), &impostor, &[b"trine/1"]);
+    let mut client = new_client(55);
+    let refused = shuttle_to(&mut client, &mut server).unwrap_err();
+    assert!(matches!(refused, LinkError::Handshake(Error::InvalidCertificate(_))), "{refused:?}");
+    assert!(client.link.is_failed());
+}
+
+#[test]
+fn a_server_that_does_not_speak_the_protocol_is_refused() {
+    for names in [&[][..], &[&b"h2"[..]]] {
+        let mut server = foreign_server(&node_key(), &node_key(), names);
+        let mut client = new_client(56);
+        let refused = shuttle_to(&mut client, &mut server).unwrap_err();
+        // Without names of its own the server goes on and says nothing; with other names it sends an alert.
+        let expected = if names.is_empty() {
+            LinkError::WrongProtocol
+        } else {
+            LinkError::PeerAlert { description: 120 }
+        };
+        assert_eq!(refused, expected);
+        assert!(client.link.is_failed());
+    }
 }

@@ -178,6 +178,20 @@ fn any_flipped_bit_in_the_handshake_fails_it() {
 }
 
 #[test]
+fn the_seeded_key_exchange_agrees_with_rings_and_refuses_points_of_small_order() {
+    let seeded = LinkCrypto::seeded(16).provider().kx_groups[0];
+    let system = LinkCrypto::system().provider().kx_groups[0];
+    let (mine, theirs) = (seeded.start().unwrap(), system.start().unwrap());
+    let (my_key, their_key) = (mine.pub_key().to_vec(), theirs.pub_key().to_vec());
+    let (mine, theirs) = (mine.complete(&their_key).unwrap(), theirs.complete(&my_key).unwrap());
+    assert_eq!(mine.secret_bytes(), theirs.secret_bytes());
+    for group in [seeded, system] {
+        assert!(group.start().unwrap().complete(&[0; 32]).is_err());
+        assert!(group.start().unwrap().complete(&my_key[..31]).is_err());
+    }
+}
+
+#[test]
 fn links_can_move_between_threads() {
     fn is_send<T: Send>() {}
     is_send::<ServerLink>();
