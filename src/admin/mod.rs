@@ -35,10 +35,10 @@ use crate::rt::api::Now;
 use crate::stats::CoreStats;
 
 /// Reads the clock; given by the runtime.
-pub type Clock = fn() -> Now;
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
 /// What the HTTP surface shows.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AdminState {
     /// Version of the program.
     pub version: &'static str,
@@ -56,6 +56,12 @@ pub struct AdminState {
     pub clock: Clock,
     /// When the process started.
     pub started: Now,
+}
+
+impl std::fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminState").field("node_id", &self.node_id).finish_non_exhaustive()
+    }
 }
 
 impl AdminState {
@@ -85,7 +91,7 @@ pub(crate) mod testing {
                 (Vocabulary::Status, 1) => Some("accepted"),
                 _ => None,
             },
-            clock: || Now { mono_us: 65_000_000, wall_ms: 1_000_000 },
+            clock: Arc::new(|| Now { mono_us: 65_000_000, wall_ms: 1_000_000 }),
             started: Now { mono_us: 5_000_000, wall_ms: 940_000 },
         }
     }

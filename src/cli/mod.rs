@@ -11,7 +11,9 @@ pub mod cmd;
 pub mod error;
 pub mod human;
 pub mod output;
+pub mod serve;
 pub mod session;
+pub mod store;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -120,13 +122,13 @@ pub fn run(command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Status(options) => cmd::status::run(&options),
         Command::Node(options) if options.print_config => cmd::node::print_config(&options),
+        Command::Init(options) => cmd::init::run(&options),
+        Command::Node(options) => cmd::node::run(&options),
+        Command::Keygen(options) => cmd::keygen::run(&options),
+        Command::Send(options) => cmd::send::run(&options),
+        Command::Listen(options) => cmd::listen::run(&options),
         Command::ExitCodes => output::Output::stdout().line(&Exit::table()).map(|()| Exit::Ok),
-        Command::Demo(_)
-        | Command::Init(_)
-        | Command::Node(_)
-        | Command::Keygen(_)
-        | Command::Send(_)
-        | Command::Listen(_) => {
+        Command::Demo(_) => {
             Err(CliError::new(Exit::Failed, "this command is not built in yet".to_owned()))
         }
     }

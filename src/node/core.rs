@@ -335,12 +335,14 @@ impl Core {
 
     fn count_space(&self) {
         let log = &self.out.stats.log;
-        let mut sum = [0u64; 4];
+        let mut sum = [0u64; 5];
         for usage in self.lanes.usage() {
             let (segments, spares) = (u64::from(usage.segments), u64::from(usage.spares));
             let sealed = segments.saturating_sub(spares + 1);
             let bytes = u64::from(usage.segment_bytes);
-            let parts = [spares, sealed, (segments - spares) * bytes, u64::from(usage.segments_max) * bytes];
+            let limit = u64::from(usage.segments_max) * bytes;
+            let read_only = u64::from(usage.read_only.is_some());
+            let parts = [spares, sealed, (segments - spares) * bytes, limit, read_only];
             sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
         }
         log.segments_active.set(self.lanes.iter().count() as u64);
@@ -348,6 +350,7 @@ impl Core {
         log.segments_sealed.set(sum[1]);
         log.store_used_bytes.set(sum[2]);
         log.store_limit_bytes.set(sum[3]);
+        log.lanes_read_only.set(sum[4]);
     }
 
     pub(super) fn count(&self, class: MessageClass, receipt: &Receipt) {

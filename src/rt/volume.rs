@@ -149,8 +149,8 @@ fn segment_number(name: &[u8]) -> Option<SegmentId> {
 
 /// Refuses names that would leave the root or collide with its own entries.
 fn meta_path(root: &Path, name: &str) -> io::Result<PathBuf> {
-    let plain =
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
     if !plain || name == "LOCK" || name.starts_with("lane-") {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,

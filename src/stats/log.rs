@@ -31,6 +31,8 @@ series! {
         store_used_bytes: Gauge => "log_store_used", Bytes, None;
         /// Bytes of segment files this core's lanes may have.
         store_limit_bytes: Gauge => "log_store_limit", Bytes, None;
+        /// Lanes that take nothing any more since two writes in a row failed.
+        lanes_read_only: Gauge => "log_lanes_read_only", Count, None;
         /// Records found by recovery at start.
         recovered_records: Counter => "log_recovered_records", Count, None;
         /// Bytes of torn tails that recovery discarded at start; none of them was acknowledged.

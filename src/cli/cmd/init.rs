@@ -2,7 +2,16 @@
 
 use std::path::PathBuf;
 
+use std::time::Duration;
+
 use clap::Args;
+use indicatif::ProgressBar;
+
+use super::node::{NodeOptions, load_config};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::output::Output;
+use crate::cli::store;
+use crate::config::{Overrides, Profile};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,4 +46,36 @@ impl InitArgs {
         let Self { data, config } = self;
         InitOptions { data, config }
     }
+}
+
+/// Makes the directory, the key and the store.
+pub fn run(options: &InitOptions) -> Result<Exit, CliError> {
+    let node = NodeOptions {
+        profile: Profile::Server,
+        config: options.config.clone(),
+        overrides: Overrides { data: Some(options.data.clone()), ..Overrides::default() },
+        print_config: false,
+    };
+    let config = load_config(&node)?.config;
+    let bar = spinner("zero-filling the first segments of each lane");
+    let made = store::create(&config, store::wall_ms());
+    bar.finish_and_clear();
+    let made = made?;
+    let mut output = Output::stdout();
+    output.line(&format!("node id  {}", made.key.node_id()))?;
+    output.line(&format!(
+        "store    {} lanes, segments of {}, in {}",
+        made.store.lanes(),
+        config.store.segment_bytes,
+        config.data.display()
+    ))?;
+    output.line(&format!("run it   trine node --data {}", config.data.display()))?;
+    Ok(Exit::Ok)
+}
+
+/// Shows on a terminal that something takes a while.
+fn spinner(message: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(message);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::Output;
+use crate::cli::{serve, store};
 use crate::config::{self, Budget, ConfigFile, Cores, Loaded, Overrides, Profile};
 
 const EXAMPLES: &str = "\
@@ -84,6 +85,21 @@ pub fn load_config(options: &NodeOptions) -> Result<Loaded, CliError> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     config::load(options.profile, file, env, options.overrides.clone())
         .map_err(|error| usage(error.to_string()))
+}
+
+/// Runs the node. With `--dev`, its directory is made on first use.
+pub fn run(options: &NodeOptions) -> Result<Exit, CliError> {
+    let Loaded { config, warnings } = load_config(options)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let dir = if options.profile == Profile::Dev && store::is_fresh(&config.data) {
+        tracing::info!(dir = %config.data.display(), "making a node");
+        store::create(&config, store::wall_ms())?
+    } else {
+        store::open(&config.data)?
+    };
+    serve::run(config, dir)
 }
 
 /// Prints the settings in effect and their memory budget, as TOML.
