@@ -233,9 +233,7 @@ impl Client {
     pub fn flush(&mut self, now: Now, out: &mut Vec<u8>) -> Result<(), ClientError> {
         let Some(link) = self.link.as_mut().filter(|link| link.is_established()) else { return Ok(()) };
         if self.stage == Stage::Ready {
-            if let Some((epoch, cumulative)) = self.inbox.take_ack() {
-                ClientFrame::Ack(Ack { epoch, cumulative, selective: SeqList::EMPTY }).encode(&mut self.plain);
-            }
+            self.write_ack();
             self.outbox.write(now, self.send_window, &mut self.plain, OUTPUT_BYTES_MAX);
         }
         if !self.plain.is_empty() {
@@ -247,9 +245,16 @@ impl Client {
         Ok(())
     }
 
+    fn write_ack(&mut self) {
+        if let Some((epoch, cumulative)) = self.inbox.take_ack() {
+            ClientFrame::Ack(Ack { epoch, cumulative, selective: SeqList::EMPTY }).encode(&mut self.plain);
+        }
+    }
+
     /// Says goodbye: the node closes when everything before is done.
     pub fn bye(&mut self) {
         if self.stage == Stage::Ready {
+            self.write_ack();
             ClientFrame::Bye.encode(&mut self.plain);
         }
     }
@@ -272,6 +277,11 @@ impl Client {
     /// Messages without a final receipt.
     pub fn unsent(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// True if every message has its final receipt and every event was taken.
+    pub fn is_settled(&self) -> bool {
+        self.outbox.len() == 0 && self.events.is_empty()
     }
 
     /// How far the connection has come.

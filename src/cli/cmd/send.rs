@@ -152,7 +152,7 @@ impl<'a> Sending<'a> {
             }
             Content::Lines => Some(BufReader::new(tokio::io::stdin()).split(b'\n')),
         };
-        while input.is_some() || self.session.driver.client().unsent() > 0 {
+        while input.is_some() || !self.session.driver.client().is_settled() {
             let may_read = input.is_some() && self.session.driver.client().unsent() < UNSENT_MAX;
             tokio::select! {
                 event = self.session.driver.next() => {
