@@ -231,11 +231,11 @@ impl Client {
 
     /// Appends to `out` what is to be sent now, sealed.
     pub fn flush(&mut self, now: Now, out: &mut Vec<u8>) -> Result<(), ClientError> {
-        let Some(link) = self.link.as_mut().filter(|link| link.is_established()) else { return Ok(()) };
         if self.stage == Stage::Ready {
             self.write_ack();
             self.outbox.write(now, self.send_window, &mut self.plain, OUTPUT_BYTES_MAX);
         }
+        let Some(link) = self.link.as_mut().filter(|link| link.is_established()) else { return Ok(()) };
         if !self.plain.is_empty() {
             let start = link.begin_record(out);
             out.extend_from_slice(&self.plain);
