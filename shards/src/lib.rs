@@ -16,6 +16,8 @@ pub mod format;
 pub mod io;
 pub mod lane;
 pub mod recovery;
+#[cfg(test)]
+mod rig;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -179,7 +179,8 @@ pub(crate) struct Recovered {
 
 impl Lane {
     pub(crate) fn start(config: LaneConfig, buffers: Vec<AlignedBuf>, recovered: Recovered) -> Self {
-        let Recovered { segments, ledger, next_lsn, vouched, incarnation } = recovered;
+        let Recovered { mut segments, ledger, next_lsn, vouched, incarnation } = recovered;
+        segments.reclaim(next_lsn.previous());
         Self {
             config,
             segments,
@@ -253,5 +254,13 @@ impl Lane {
         let idle = self.write.is_none() && self.prepare.is_none() && self.queue.is_empty();
         let reading = self.segments.iter().any(|(_, segment)| segment.reads > 0);
         self.closing && idle && !reading && !self.wants_marker()
+    }
+}
+
+#[cfg(test)]
+impl Lane {
+    /// How many uses of segments there were.
+    pub(crate) fn incarnations(&self) -> u64 {
+        self.incarnation.0
     }
 }

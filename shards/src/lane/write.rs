@@ -125,9 +125,11 @@ impl Lane {
     }
 
     fn is_short(&self) -> bool {
-        let room = self.segments.iter().count() < self.config.segments_max as usize;
-        let spares = self.segments.count(Role::Spare);
-        room && !self.closing && spares < self.config.spares_wanted as usize && !self.segments.is_freeing()
+        let spares = self.segments.spare_count();
+        self.is_below_limit()
+            && !self.closing
+            && spares < self.config.spares_wanted as usize
+            && !self.segments.is_freeing()
     }
 
     fn prepare_if_short(&mut self, now_us: u64, out: &mut Vec<DiskOp>) {
@@ -250,6 +252,7 @@ impl Lane {
         let lost_buffer = self.header_buf.is_none().then_some(EIO);
         match errno.or(lost_buffer) {
             None => {
+                self.segments.set_guide(active.place.segment);
                 self.active = Some(active);
                 // The header lists every sealed segment with its last LSN.
                 self.vouched = self.durable;
