@@ -33,7 +33,7 @@ use crate::buffer::AlignedBuf;
 use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, RECORD_HEADER_BYTES};
 use crate::format::{Incarnation, Lsn};
-use crate::io::{BLOCK_BYTES, Errno, OpId, SegmentId};
+use crate::io::{BLOCK_BYTES, DiskDone, Errno, OpId, SegmentId};
 use batch::Batch;
 use config::LaneConfig;
 use ledger::Ledger;
@@ -105,8 +105,8 @@ pub enum Completion {
         /// The buffer, if the machine gave it back.
         buf: Option<AlignedBuf>,
     },
-    /// This lane has no such operation in flight: a fault of the caller. Nothing was changed.
-    Unknown(OpId),
+    /// This lane has no such operation in flight: a fault of the caller. Nothing was changed; its buffer is in here.
+    Unknown(DiskDone),
 }
 
 /// Why a record was not taken. Nothing was changed.

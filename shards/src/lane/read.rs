@@ -5,6 +5,7 @@ use crate::format::Place;
 use crate::format::record::{RecordView, parse_bound, record_bytes};
 use crate::io::{BLOCK_BYTES, DiskOp, OpId};
 use crate::lane::ops::OpClass;
+use crate::lane::segments::Role;
 use crate::lane::{Lane, RecordLoc};
 
 /// A record that cannot be read.
@@ -55,7 +56,7 @@ impl Lane {
         let outside = loc.first_block() + needed as u64 > u64::from(self.config.segment_bytes);
         let op = self.next_op(OpClass::Read(loc.segment));
         match self.segments.get_mut(loc.segment) {
-            Some(segment) if !outside => segment.reads += 1,
+            Some(segment) if !outside && segment.role != Role::Spare => segment.reads += 1,
             _ => return Err((ReadError::NoSuchPlace(loc), buf)),
         }
         let (lane, segment, offset) = (self.config.lane, loc.segment, loc.first_block());

@@ -119,6 +119,9 @@ fn a_read_of_damaged_moved_or_unknown_bytes_is_an_error_and_never_a_record() {
     let nowhere = RecordLoc { segment: SegmentId(90), ..first.loc };
     let refused = rig.lane.read(nowhere, AlignedBuf::zeroed(8192)).unwrap_err().0;
     assert_eq!(refused, ReadError::NoSuchPlace(nowhere));
+    let spare = RecordLoc { segment: SegmentId(1), ..first.loc };
+    let refused = rig.lane.read(spare, AlignedBuf::zeroed(8192)).unwrap_err().0;
+    assert_eq!(refused, ReadError::NoSuchPlace(spare), "nothing lives in a spare");
     let wide = RecordLoc { len: 5000, ..first.loc };
     let refused = rig.lane.read(wide, AlignedBuf::zeroed(4096)).unwrap_err().0;
     assert_eq!(refused, ReadError::BufferTooSmall { needed: 8192, given: 4096 });
