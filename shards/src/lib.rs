@@ -6,7 +6,7 @@
 //! acknowledged data was lost or only the torn end of a write that nobody was told about.
 //!
 //! Everything here is a state machine without I/O: it emits [`io::DiskOp`] and is fed [`io::DiskDone`]. The bytes are
-//! described in `docs/ON_DISK.md`; [`format`] is their only reader and writer.
+//! described in `docs/ON_DISK.md`; [`mod@format`] is their only reader and writer.
 //!
 //! Called by the relay (one lane per lane of its core, all on one thread) and by the offline tools.
 
@@ -16,6 +16,8 @@ pub mod format;
 pub mod io;
 pub mod lane;
 pub mod recovery;
+#[cfg(test)]
+mod rig;
 pub mod set;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]

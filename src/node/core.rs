@@ -10,11 +10,12 @@ use shards::io::{DiskDone, DiskOp, LaneId};
 use super::crossing::{Reply, Request};
 use super::outbound::BufferPool;
 use super::outlet::Outputs;
+use super::recovery::Recovery;
 use super::session::{Phase, Session, Sessions};
 use super::shared::Shared;
 use super::sources::{SourceRefusal, Sources};
 use crate::link::ServerLink;
-use crate::relay::{Outlet, ReadEnd, Receipt, Recovering, Relay, Verdict};
+use crate::relay::{Outlet, ReadEnd, Receipt, Relay, Verdict};
 use crate::rt::api::{ConnId, CoreId, CoreLogic, Effects, Event, Next, Now};
 use crate::rt::crossing::{CoreCrossings, Port};
 use crate::rt::ring::RingStats;
@@ -49,16 +50,6 @@ pub struct Core {
     ring: Option<Arc<RingStats>>,
     /// When the write in flight of each lane was submitted, and its bytes.
     written_us: Vec<(LaneId, u64, usize)>,
-}
-
-/// What a core is made from.
-pub struct Recovery {
-    /// The lanes of this core, recovered.
-    pub lanes: LaneSet,
-    /// The mailboxes found in them.
-    pub relay: Recovering,
-    /// Lanes in which acknowledged data was lost.
-    pub damaged: Vec<LaneId>,
 }
 
 impl Core {

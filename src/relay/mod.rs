@@ -33,8 +33,6 @@ mod records;
 mod recover;
 mod table;
 
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 

@@ -33,7 +33,7 @@ use crate::buffer::AlignedBuf;
 use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, RECORD_HEADER_BYTES};
 use crate::format::{Incarnation, Lsn};
-use crate::io::{BLOCK_BYTES, Errno, OpId, SegmentId};
+use crate::io::{BLOCK_BYTES, DiskDone, Errno, OpId, SegmentId};
 use batch::Batch;
 use config::LaneConfig;
 use ledger::Ledger;
@@ -105,8 +105,8 @@ pub enum Completion {
         /// The buffer, if the machine gave it back.
         buf: Option<AlignedBuf>,
     },
-    /// This lane has no such operation in flight: a fault of the caller. Nothing was changed.
-    Unknown(OpId),
+    /// This lane has no such operation in flight: a fault of the caller. Nothing was changed; its buffer is in here.
+    Unknown(DiskDone),
 }
 
 /// Why a record was not taken. Nothing was changed.
@@ -179,7 +179,8 @@ pub(crate) struct Recovered {
 
 impl Lane {
     pub(crate) fn start(config: LaneConfig, buffers: Vec<AlignedBuf>, recovered: Recovered) -> Self {
-        let Recovered { segments, ledger, next_lsn, vouched, incarnation } = recovered;
+        let Recovered { mut segments, ledger, next_lsn, vouched, incarnation } = recovered;
+        segments.reclaim(next_lsn.previous());
         Self {
             config,
             segments,
@@ -253,5 +254,13 @@ impl Lane {
         let idle = self.write.is_none() && self.prepare.is_none() && self.queue.is_empty();
         let reading = self.segments.iter().any(|(_, segment)| segment.reads > 0);
         self.closing && idle && !reading && !self.wants_marker()
+    }
+}
+
+#[cfg(test)]
+impl Lane {
+    /// How many uses of segments there were.
+    pub(crate) fn incarnations(&self) -> u64 {
+        self.incarnation.0
     }
 }
