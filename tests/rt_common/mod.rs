@@ -59,7 +59,12 @@ impl Echo {
         let slot = conn.slot as usize;
         if self.pipes.len() <= slot {
             let conn = ConnId { slot: 0, generation: 0 };
-            self.pipes.resize_with(slot + 1, || Pipe { conn, open: false, sending: false, queued: Vec::new() });
+            self.pipes.resize_with(slot + 1, || Pipe {
+                conn,
+                open: false,
+                sending: false,
+                queued: Vec::new(),
+            });
         }
         self.pipes[slot] = Pipe { conn, open: true, sending: false, queued };
         self.open += 1;
