@@ -111,7 +111,7 @@ fn start(by: By, rounds: u64) -> Option<(RunningNode, Arc<AtomicU64>)> {
         }
         Err(error) => panic!("{error}"),
     };
-    other.set(node.controls()).ok().expect("set once");
+    other.set(node.controls()).expect("set once");
     node.controls()[0].notify();
     Some((node, answered))
 }

@@ -270,27 +270,28 @@ fn seeds<R: Send, F>(
     let sizes = setup.crossings.unwrap_or_else(|| CrossingSizes::for_cores(count));
     let hand_overs = HandOvers::mesh(&bells);
     let parts = mesh_with(count, sizes, &bells).into_iter().zip(hand_overs).zip(factories).zip(sockets);
-    let seed = |(((crossings, hand_overs), factory), socket): (
-        ((CoreCrossings<R>, HandOvers), F),
-        Option<Socket>,
-    )| {
-        let control = CoreControl::new()
-            .map_err(|source| StartError::System { action: "making an eventfd", source })?;
-        let control = Arc::new(control);
-        let disk = setup.volume.clone().map(|volume| DiskSetup { volume, cold: cold.clone() });
-        let driver = DriverSetup {
-            config: setup.ring,
-            clock: setup.clock,
-            control: Arc::clone(&control),
-            hand_overs,
-            disk,
-        };
-        let ((reports, reports_out), (go_in, go)) = (channel(), channel());
-        let core = crossings.core();
-        let seed = CoreSeed { core, crossings, driver, socket, factory, reports, go };
-        Ok((seed, control, reports_out, go_in))
+    parts.map(|part| seed(setup, cold, part)).collect()
+}
+
+type Part<R, F> = (((CoreCrossings<R>, HandOvers), F), Option<Socket>);
+
+fn seed<R: Send, F>(setup: &NodeSetup, cold: &ColdQueue, part: Part<R, F>) -> Result<Ends<R, F>, StartError> {
+    let (((crossings, hand_overs), factory), socket) = part;
+    let control =
+        CoreControl::new().map_err(|source| StartError::System { action: "making an eventfd", source })?;
+    let control = Arc::new(control);
+    let disk = setup.volume.clone().map(|volume| DiskSetup { volume, cold: cold.clone() });
+    let driver = DriverSetup {
+        config: setup.ring,
+        clock: setup.clock,
+        control: Arc::clone(&control),
+        hand_overs,
+        disk,
     };
-    parts.map(seed).collect()
+    let ((reports, reports_out), (go_in, go)) = (channel(), channel());
+    let core = crossings.core();
+    let seed = CoreSeed { core, crossings, driver, socket, factory, reports, go };
+    Ok((seed, control, reports_out, go_in))
 }
 
 fn spawn<L, R, E, F>(ends: Ends<R, F>, processor: usize) -> Result<Starting, StartError>

@@ -222,14 +222,19 @@ pub fn open_descriptors() -> usize {
 }
 
 /// Waits until `done`, looking often. Fails the test after 20 seconds.
+pub fn eventually(what: &str, done: impl FnMut() -> bool) {
+    eventually_within(20, what, done);
+}
+
+/// As [`eventually`], with a limit of its own.
 #[allow(
     clippy::disallowed_methods,
     reason = "a deadline for a test, and a pause between looks at another thread"
 )]
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+pub fn eventually_within(seconds: u64, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(seconds);
     while !done() {
-        assert!(std::time::Instant::now() < deadline, "not within 20 s: {what}");
+        assert!(std::time::Instant::now() < deadline, "not within {seconds} s: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
