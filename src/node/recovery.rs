@@ -47,7 +47,9 @@ impl RecoveryPlan<'_> {
         let store = &self.shared.store;
         let range = store.lanes_of_core(self.core.0, self.cores);
         let first = LaneId(range.start);
-        let relay = Relay::new(self.shared.relay, first, range.len(), self.hash_seed, stats.clone());
+        let created_ms = store.created_ms();
+        let relay =
+            Relay::new(self.shared.relay, first, range.len(), created_ms, self.hash_seed, stats.clone());
         let mut relay = Recovering::new(relay, self.now.wall_ms);
         let (mut lanes, mut damaged) = (Vec::new(), Vec::new());
         for lane in range.map(LaneId) {

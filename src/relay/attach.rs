@@ -114,7 +114,7 @@ impl Relay {
         device: DeviceId,
         conn: ConnId,
     ) -> Result<Attachment, AttachRefusal> {
-        let key = self.mailbox_for(now, lanes, address).map_err(|(reason, _)| {
+        let key = self.mailbox_for(lanes, address).map_err(|(reason, _)| {
             debug_assert_eq!(reason, RejectReason::TooManyMailboxes);
             AttachRefusal::TooManyMailboxes
         })?;

@@ -41,7 +41,7 @@ use shards::{Kind, Lsn, RecordLoc};
 
 use crate::rt::api::{ConnId, CoreId};
 use crate::stats::CoreCounters;
-use crate::wire::{Address, MailboxSeq, MessageId, RejectReason};
+use crate::wire::{Address, Epoch, MailboxSeq, MessageId, RejectReason};
 
 pub use ack::AckOutcome;
 pub use attach::{AttachRefusal, Attachment, Window};
@@ -196,8 +196,11 @@ struct Waiter {
 }
 
 /// The relay's part of one lane.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LaneBook {
+    /// Epoch of mailboxes of which the log says nothing else: when the store was made, or when the lane last lost
+    /// data. A mailbox that lost even its state is told by it.
+    epoch: Epoch,
     staged: VecDeque<Staged>,
     waiters: Vec<Waiter>,
     /// Mailboxes whose state on disk is behind, in the order in which they fell behind.
@@ -207,6 +210,20 @@ struct LaneBook {
     replaced: Vec<(RecordLoc, Kind)>,
     /// Since when the lane has taken nothing because its buffers were all in use.
     busy_since_us: Option<u64>,
+}
+
+impl LaneBook {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            staged: VecDeque::new(),
+            waiters: Vec::new(),
+            dirty: VecDeque::new(),
+            relocation: None,
+            replaced: Vec::new(),
+            busy_since_us: None,
+        }
+    }
 }
 
 /// The mailboxes of one core.
@@ -225,11 +242,12 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// An empty relay for `lanes` lanes from `first_lane`. `hash_seed` keeps outsiders from choosing colliding keys.
+    /// An empty relay for `lanes` lanes from `first_lane` of a store made at `created_ms`. `hash_seed` keeps outsiders from choosing colliding keys.
     pub fn new(
         limits: RelayLimits,
         first_lane: LaneId,
         lanes: usize,
+        created_ms: u64,
         hash_seed: u64,
         stats: CoreCounters,
     ) -> Self {
@@ -237,7 +255,7 @@ impl Relay {
             limits,
             mailboxes: Table::new(hash_seed),
             dedup: DedupIndex::new(hash_seed),
-            books: (0..lanes).map(|_| LaneBook::default()).collect(),
+            books: (0..lanes).map(|_| LaneBook::new(Epoch(created_ms))).collect(),
             first_lane,
             catch_up: CatchUp::new(limits.reads),
             queued_messages: 0,

@@ -156,7 +156,9 @@ impl Lane {
             }
             Err(errno) => {
                 self.prepare_failed = Some((errno, now_us.saturating_add(self.config.prepare_retry_us)));
-                if self.failures > 0 && !self.queue.is_empty() && self.segments.next_spare().is_none() {
+                // A failed batch waits for this segment, unless another one took it already.
+                let homeless = self.active.is_none() && self.write.is_none() && !self.queue.is_empty();
+                if self.failures > 0 && homeless && self.segments.next_spare().is_none() {
                     return self.turn_read_only(errno);
                 }
                 Completion::PrepareFailed(errno)
