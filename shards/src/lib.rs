@@ -29,7 +29,7 @@ pub use format::{Incarnation, Lsn, StoreId};
 pub use lane::config::{ConfigError, LaneConfig};
 pub use lane::ledger::Ledger;
 pub use lane::read::ReadError;
-pub use lane::{AppendError, Committed, Completion, Lane, RecordLoc, SegmentLoad, Usage};
+pub use lane::{AppendError, Committed, Completion, Lane, RecordLoc, Reserve, SegmentLoad, Usage};
 pub use recovery::report::{LossReason, LostRange, RecoveryCase, RecoveryReport};
 pub use recovery::{RecoverError, RecoveredRecord, Visitor};
 pub use set::LaneSet;

@@ -131,7 +131,9 @@ fn code_name(vocabulary: Vocabulary, code: u8) -> Option<&'static str> {
     match vocabulary {
         Vocabulary::Close | Vocabulary::Login => close(code),
         Vocabulary::Reject => RejectReason::from_code(code).map(RejectReason::name),
-        Vocabulary::Refuse => ["Full", "TooManyFromSource", "TooFastFromSource"].get(usize::from(code)).copied(),
+        Vocabulary::Refuse => {
+            ["Full", "TooManyFromSource", "TooFastFromSource"].get(usize::from(code)).copied()
+        }
         Vocabulary::Class => ["durable", "ephemeral"].get(usize::from(code)).copied(),
         Vocabulary::Status => match code {
             1 => Some("accepted"),

@@ -144,7 +144,8 @@ impl BatchBuffers {
     fn plan(lanes: u16, cores: u16) -> Self {
         let per_core = usize::from(lanes.div_ceil(cores)) * BUFFERS_PER_LANE;
         let count = per_core * usize::from(cores);
-        let bytes = (REGISTERED_BYTES_MAX / count).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX) & !(BLOCK_BYTES - 1);
+        let bytes =
+            (REGISTERED_BYTES_MAX / count).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX) & !(BLOCK_BYTES - 1);
         Self { bytes, per_core: per_core as u16, registered: bytes * count <= REGISTERED_BYTES_MAX }
     }
 }
@@ -162,7 +163,8 @@ struct CoreStart {
 
 impl CoreStart {
     fn core(self, mut context: CoreContext<Reply>) -> Result<Core, CoreError> {
-        let volume = context.volume.take().ok_or_else(|| CoreError::NoStore(io::ErrorKind::NotFound.into()))?;
+        let volume =
+            context.volume.take().ok_or_else(|| CoreError::NoStore(io::ErrorKind::NotFound.into()))?;
         let mut buffers = std::mem::take(&mut context.disk_buffers);
         buffers.resize_with(usize::from(self.batch.per_core), || AlignedBuf::zeroed(self.batch.bytes));
         let stats = CoreCounters::new(&self.stats, context.core.0);

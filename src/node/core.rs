@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use shards::{Completion, LaneSet};
 use shards::io::{DiskDone, DiskOp, LaneId};
+use shards::{Completion, LaneSet};
 
 use super::crossing::{Reply, Request};
 use super::outbound::BufferPool;
@@ -100,7 +100,8 @@ impl Core {
         let stats = self.out.stats.clone();
         stats.link.connections_accepted.inc();
         let limits = &self.out.shared.sessions;
-        let full = self.out.sessions.len() >= limits.connections as usize || self.opening_count >= limits.opening;
+        let full =
+            self.out.sessions.len() >= limits.connections as usize || self.opening_count >= limits.opening;
         let refused = if full || self.stopping {
             Some(0)
         } else {
@@ -121,7 +122,13 @@ impl Core {
         stats.link.connections_open.inc();
     }
 
-    fn adopted(&mut self, now: Now, conn: ConnId, state: Box<dyn std::any::Any + Send>, effects: &mut Effects) {
+    fn adopted(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        state: Box<dyn std::any::Any + Send>,
+        effects: &mut Effects,
+    ) {
         let Ok(mut session) = state.downcast::<Session>() else {
             unreachable!("only sessions are handed over");
         };
@@ -348,6 +355,25 @@ impl Core {
         super::outlet::count_receipt(&self.out.stats, class, receipt);
     }
 
+    /// The space of every lane and the work under way, for a simulated run that went wrong.
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        let lanes: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|(id, lane)| {
+                format!(
+                    "lane {}: {:?}\n  reclaimable {:?} sparsest {:?}",
+                    id.0,
+                    lane.usage(),
+                    lane.reclaimable_segment(),
+                    lane.sparsest_segment()
+                )
+            })
+            .collect();
+        format!("{}\n{}", lanes.join("\n"), self.relay.describe())
+    }
+
     /// What must happen before this core is done: every connection closed, every cursor and batch on disk.
     fn drained(&mut self) -> bool {
         if self.out.sessions.len() > 0 || !self.relay.write_all_states(&mut self.lanes) {
@@ -382,6 +408,7 @@ impl CoreLogic for Core {
             self.tick(now, effects);
         }
         self.relay.start_reads(now, &mut self.lanes, &mut self.out, &mut effects.disk);
+        self.relay.copy_forward(&mut self.lanes, &mut effects.disk);
         let drained = self.stopping && self.drained();
         self.poll_lanes(now, effects);
         self.flush(now, effects);

@@ -62,7 +62,10 @@ impl RecoveryPlan<'_> {
             lanes.push(recovered);
         }
         if relay.foreign() > 0 {
-            tracing::error!(records = relay.foreign(), "records that no version can have written were skipped");
+            tracing::error!(
+                records = relay.foreign(),
+                "records that no version can have written were skipped"
+            );
         }
         Ok(Recovery { lanes: LaneSet::new(store.clone(), first, lanes), relay, damaged })
     }
@@ -78,7 +81,8 @@ impl RecoveryPlan<'_> {
         config.segments_max = self.segments_per_lane;
         config.owner_reclaims = true;
         config.opened_ms = self.now.wall_ms;
-        let mut visitor = |record: RecoveredRecord<'_>, ledger: &mut Ledger| relay.record(lane, &record, ledger);
+        let mut visitor =
+            |record: RecoveredRecord<'_>, ledger: &mut Ledger| relay.record(lane, &record, ledger);
         Lane::recover(volume, config, buffers, &mut visitor)
     }
 }

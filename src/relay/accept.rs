@@ -19,7 +19,13 @@ const RETRY_MAILBOX_MS: u32 = 10_000;
 
 impl Relay {
     /// Takes a durable message: stages it for the next commit, or says at once what is known already.
-    pub fn accept(&mut self, now: Now, lanes: &mut LaneSet, message: &Incoming<'_>, origin: Origin) -> Verdict {
+    pub fn accept(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        message: &Incoming<'_>,
+        origin: Origin,
+    ) -> Verdict {
         let outcome = match self.stage(now, lanes, message, origin) {
             Ok(None) => return Verdict::Pending,
             Ok(Some(seq)) => Outcome::Accepted(MailboxSeq(seq)),

@@ -25,6 +25,7 @@ mod ack;
 mod attach;
 mod catch_up;
 mod commit;
+mod copy_forward;
 mod dedup;
 mod housekeeping;
 mod mailbox;
@@ -32,7 +33,6 @@ mod quota;
 mod records;
 mod recover;
 mod table;
-
 
 use std::collections::VecDeque;
 
@@ -48,10 +48,11 @@ pub use attach::{AttachRefusal, Attachment, Window};
 pub use catch_up::ReadEnd;
 pub use mailbox::MailboxKey;
 pub use quota::{Bucket, Rate};
-pub(crate) use table::hasher;
 pub use recover::Recovering;
+pub(crate) use table::hasher;
 
 use catch_up::CatchUp;
+use copy_forward::CopyForward;
 use dedup::DedupIndex;
 use table::Table;
 
@@ -185,6 +186,7 @@ enum Staged {
     Message { lsn: Lsn, mailbox: MailboxKey, seq: u64, id: MessageId, payload_bytes: u32, origin: Origin },
     State { lsn: Lsn, mailbox: MailboxKey },
     Dedup { lsn: Lsn, mailbox: MailboxKey, from: SegmentId },
+    Copied { lsn: Lsn, mailbox: MailboxKey, seq: u64, from: RecordLoc },
 }
 
 /// A second request for a message that is staged already; it gets the receipt of the first.
@@ -208,6 +210,8 @@ struct LaneBook {
     relocation: Option<housekeeping::Relocation>,
     /// Records replaced by ones that have just been committed.
     replaced: Vec<(RecordLoc, Kind)>,
+    /// The lane has lost data, and the new epochs that tell of it are not all durable yet.
+    owes_loss: bool,
     /// Since when the lane has taken nothing because its buffers were all in use.
     busy_since_us: Option<u64>,
 }
@@ -221,6 +225,7 @@ impl LaneBook {
             dirty: VecDeque::new(),
             relocation: None,
             replaced: Vec::new(),
+            owes_loss: false,
             busy_since_us: None,
         }
     }
@@ -234,6 +239,7 @@ pub struct Relay {
     books: Vec<LaneBook>,
     first_lane: LaneId,
     catch_up: CatchUp,
+    copying: CopyForward,
     queued_messages: u64,
     sweep: housekeeping::Sweep,
     /// For encoding records; keeps its capacity.
@@ -258,11 +264,18 @@ impl Relay {
             books: (0..lanes).map(|_| LaneBook::new(Epoch(created_ms))).collect(),
             first_lane,
             catch_up: CatchUp::new(limits.reads),
+            copying: CopyForward::new(),
             queued_messages: 0,
             sweep: housekeeping::Sweep::default(),
             scratch: Vec::new(),
             stats,
         }
+    }
+
+    /// The work under way, for a simulated run that went wrong.
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        format!("{:#?}", self.books)
     }
 
     fn book(&mut self, lane: LaneId) -> &mut LaneBook {

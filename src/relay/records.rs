@@ -187,7 +187,8 @@ mod tests {
 
     fn state() -> (Vec<u8>, StateRecord) {
         let device = DeviceState { id: DeviceId([9; 16]), cursor: 7, last_seen_s: 8 };
-        let state = StateRecord { address: Address([1; 32]), epoch: Epoch(2), next_seq: 3, devices: vec![device] };
+        let state =
+            StateRecord { address: Address([1; 32]), epoch: Epoch(2), next_seq: 3, devices: vec![device] };
         let mut bytes = Vec::new();
         StateRecord::encode(&state.address, state.epoch, 3, [device].into_iter(), &mut bytes);
         (bytes, state)

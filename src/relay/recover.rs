@@ -3,9 +3,9 @@
 use shards::io::LaneId;
 use shards::{Kind, Ledger, RecoveredRecord};
 
+use super::Relay;
 use super::mailbox::{Device, Entry, Mailbox, MailboxKey, Remembered};
 use super::records::{self, MessageRecord, StateRecord};
-use super::Relay;
 use crate::wire::{Address, Epoch};
 
 /// Stands for the epoch of a mailbox until a record tells it.
@@ -59,18 +59,23 @@ impl Recovering {
         mailbox.next_seq = mailbox.next_seq.max(message.seq + 1);
         let at_s = u32::try_from(message.accepted_ms / 1000).unwrap_or(u32::MAX);
         if at_s.saturating_add(limits.dedup_s) > self.now_s {
-            let entry = Remembered { id: message.id, seq: message.seq, at_s, segment: Some(record.loc.segment) };
+            let entry =
+                Remembered { id: message.id, seq: message.seq, at_s, segment: Some(record.loc.segment) };
             self.relay.dedup.recall(key, mailbox, entry, limits.dedup_ids);
         }
-        if record.expires_s > self.now_s && mailbox.entries.back().is_none_or(|last| last.seq < message.seq) {
-            mailbox.push(Entry {
-                seq: message.seq,
-                loc: record.loc,
-                expires_s: record.expires_s,
-                payload_bytes: message.payload.len() as u32,
-                notified: !message.notify,
-            });
-            mailbox.bytes += message.payload.len() as u64;
+        let entry = Entry {
+            seq: message.seq,
+            loc: record.loc,
+            expires_s: record.expires_s,
+            payload_bytes: message.payload.len() as u32,
+            notified: !message.notify,
+        };
+        if record.expires_s > self.now_s && message.seq > mailbox.floor() {
+            if let Some(original) = mailbox.place(entry) {
+                ledger.release(original, Kind::Message);
+            } else {
+                mailbox.bytes += message.payload.len() as u64;
+            }
         } else {
             ledger.release(record.loc, Kind::Message);
         }
@@ -140,6 +145,7 @@ impl Recovering {
             let lane = LaneId(self.relay.first_lane.0 + index as u16);
             if damaged(lane) {
                 let book = self.relay.book(lane);
+                book.owes_loss = true;
                 book.epoch = Epoch(self.now_ms.max(book.epoch.0 + 1));
             }
         }

@@ -68,7 +68,10 @@ fn a_disk_that_fails_refuses_and_loses_nothing_that_was_acknowledged() {
 fn a_small_store_is_reclaimed_while_messages_flow() {
     for seed in seeds(6) {
         let faults = Faults { crashes: true, ..Faults::NONE };
-        run(seed, Plan { faults, steps: 12_000, segments_per_lane: 6, ..Plan::default() });
+        run(
+            seed,
+            Plan { faults, steps: 30_000, segments_per_lane: 8, crash_every: 8_000, ..Plan::default() },
+        );
     }
 }
 

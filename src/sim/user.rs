@@ -96,7 +96,11 @@ impl User {
                 }
                 ClientEvent::EpochChanged => panic!("nothing was lost, but the epoch changed"),
                 ClientEvent::Closed { code, .. } => {
-                    assert_eq!(code, crate::wire::CloseCode::ShuttingDown, "no session is closed for a fault");
+                    assert_eq!(
+                        code,
+                        crate::wire::CloseCode::ShuttingDown,
+                        "no session is closed for a fault"
+                    );
                 }
                 ClientEvent::GaveUp { .. } => panic!("simulated users never give up"),
                 ClientEvent::Ready { .. } | ClientEvent::CaughtUp | ClientEvent::Delivered { .. } => {}

@@ -32,12 +32,14 @@ pub(super) struct Plan {
     pub users: usize,
     pub steps: u32,
     pub segments_per_lane: u32,
+    /// Steps between two power failures, on average.
+    pub crash_every: u64,
     pub faults: Faults,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { users: 5, steps: 6_000, segments_per_lane: 40, faults: Faults::NONE }
+        Self { users: 5, steps: 6_000, segments_per_lane: 40, crash_every: 1_200, faults: Faults::NONE }
     }
 }
 
@@ -100,6 +102,9 @@ impl World {
                 return self.judge();
             }
         }
+        for core in &self.cores {
+            eprintln!("{}", core.core.describe());
+        }
         let unsent: Vec<_> = self.users.iter().map(|user| user.client.unsent()).collect();
         panic!("seed {}: did not drain; unsent {unsent:?}, received {:?}", self.seed, self.received());
     }
@@ -109,16 +114,22 @@ impl World {
     }
 
     fn is_quiet(&self) -> bool {
-        let settled = self.users.iter().all(|user| user.client.is_settled() && user.client.stage() == Stage::Ready);
+        let settled =
+            self.users.iter().all(|user| user.client.is_settled() && user.client.stage() == Stage::Ready);
         let pipes = self.pipes.iter().all(|pipe| pipe.to_node.is_empty() && pipe.to_user.is_empty());
-        settled && pipes && self.expected().iter().zip(&self.users).all(|(ids, user)| ids.len() <= user.received.len())
+        settled
+            && pipes
+            && self.expected().iter().zip(&self.users).all(|(ids, user)| ids.len() <= user.received.len())
     }
 
     /// Ids that each user must have received, in the order of their numbers.
     fn expected(&self) -> Vec<Vec<(u64, [u8; 16])>> {
         let of = |user: &User| {
             let accepted = self.users.iter().flat_map(|sender| &sender.accepted);
-            let mut ids: Vec<_> = accepted.filter(|(_, (to, _))| *to == user.address).map(|(id, (_, seq))| (*seq, *id)).collect();
+            let mut ids: Vec<_> = accepted
+                .filter(|(_, (to, _))| *to == user.address)
+                .map(|(id, (_, seq))| (*seq, *id))
+                .collect();
             ids.sort_unstable();
             ids
         };
@@ -158,7 +169,7 @@ impl World {
             let at = pick(&mut self.rng, self.pipes.len());
             self.break_pipe(at);
         }
-        if faults.crashes && self.rng.one_in(1_200) {
+        if faults.crashes && self.rng.one_in(self.plan.crash_every) {
             self.crash();
         }
         if faults.disk && self.rng.one_in(400) {
@@ -281,7 +292,8 @@ impl World {
             return;
         }
         let at = pick(&mut self.rng, self.pipes.len());
-        let bytes = if self.rng.one_in(4) { self.rng.below(40) + 1 } else { self.rng.below(16_000) + 1 } as usize;
+        let bytes =
+            if self.rng.one_in(4) { self.rng.below(40) + 1 } else { self.rng.below(16_000) + 1 } as usize;
         let pipe = &mut self.pipes[at];
         let (core, conn) = (usize::from(pipe.core.0), pipe.conn);
         if pipe.broken || (pipe.closed_by_node && pipe.sending.is_none() && pipe.to_user.is_empty()) {

@@ -134,6 +134,15 @@ pub enum AppendError {
     ShuttingDown,
 }
 
+/// Whether a record may take the space that is kept back so that a full lane can free itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// It may not: what it brings can wait.
+    Keep,
+    /// It may: it frees at least as much.
+    Use,
+}
+
 /// The log of one lane. Made by [`Lane::recover`], also for a lane that is still empty.
 #[derive(Debug)]
 pub struct Lane {
@@ -208,6 +217,18 @@ impl Lane {
     /// Takes a record whose payload is `parts` put together, to be written with the next batch, and returns its
     /// LSN. It is durable only when [`Lane::complete`] has shown it. `expires_s` is kept with it, 0 for none.
     pub fn append(&mut self, kind: Kind, expires_s: u32, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
+        let reserve = if kind.is_metadata() { Reserve::Use } else { Reserve::Keep };
+        self.append_with(reserve, kind, expires_s, parts)
+    }
+
+    /// As [`Lane::append`], saying whether the space that is kept for freeing space may be used.
+    pub fn append_with(
+        &mut self,
+        reserve: Reserve,
+        kind: Kind,
+        expires_s: u32,
+        parts: &[&[u8]],
+    ) -> Result<Lsn, AppendError> {
         if let Some(errno) = self.read_only {
             return Err(AppendError::ReadOnly(errno));
         }
@@ -222,7 +243,7 @@ impl Lane {
         if !fits_last && self.free.is_empty() {
             return Err(AppendError::Busy);
         }
-        self.admit(kind, bytes, fits_last)?;
+        self.admit(reserve, bytes, fits_last)?;
         if !fits_last && let Some(buf) = self.free.pop() {
             self.queue.push_back(Batch::new(buf, self.next_lsn));
         }

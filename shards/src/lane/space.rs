@@ -5,7 +5,7 @@ use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, record_stride};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
 use crate::lane::segments::Role;
-use crate::lane::{AppendError, Lane, RecordLoc};
+use crate::lane::{AppendError, Lane, RecordLoc, Reserve};
 
 /// How full a lane is. `live_*` counts records that were not released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,11 @@ impl Lane {
         self.sealed_loads().filter(|load| load.messages == 0).min_by_key(|load| load.live_bytes)
     }
 
+    /// True if no segment can be added and at most `spares` are left: time to free some.
+    pub fn is_short_of(&self, spares: usize) -> bool {
+        !self.may_grow() && self.segments.spare_count() <= spares
+    }
+
     /// A sealed segment in which no message lives, the emptiest, when the owner reclaims segments itself. It carries
     /// what it still needs elsewhere, releases it, and calls [`Lane::reclaim`].
     pub fn reclaimable_segment(&self) -> Option<SegmentId> {
@@ -135,14 +140,22 @@ impl Lane {
     /// messages leave one spare to metadata, to the repetition of a failed write and to the fresh segment that every
     /// restart begins with; so a full lane can always record what frees it. If it is the disk that has no space for
     /// that spare, they leave the reserve at the end of the active segment instead.
-    pub(super) fn admit(&self, kind: Kind, payload_bytes: usize, fits_last: bool) -> Result<(), AppendError> {
+    pub(super) fn admit(
+        &self,
+        reserve: Reserve,
+        payload_bytes: usize,
+        fits_last: bool,
+    ) -> Result<(), AppendError> {
         let (queued, room) = (self.queued_bytes_with(payload_bytes, fits_last), self.active_room());
         let opens = usize::from(queued > room);
-        let kept = usize::from(!kind.is_metadata() && !self.may_grow());
+        let kept = usize::from(reserve == Reserve::Keep && !self.may_grow());
         let leaves_reserve = self.is_below_limit() && queued + self.config.reserve_bytes as usize <= room;
         if self.segments.spare_count() >= opens + kept || leaves_reserve {
             Ok(())
-        } else if self.segments.is_freeing() || self.spare_comes_by_itself() || self.waits_for_owner() {
+        } else if self.segments.is_freeing()
+            || self.spare_comes_by_itself()
+            || (reserve == Reserve::Keep && self.waits_for_owner())
+        {
             Err(AppendError::Busy)
         } else {
             Err(AppendError::Full)
