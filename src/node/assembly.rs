@@ -78,6 +78,17 @@ enum CoreError {
 }
 
 impl Assembly {
+    /// The sizes of each core's ring and of the buffers registered with it.
+    pub fn ring_config(config: &Config, lanes: u16, cores: u16) -> RingConfig {
+        let batch = BatchBuffers::plan(lanes, cores);
+        RingConfig {
+            connections_max: config.limits.connections_per_core_max as usize,
+            disk_buffers: if batch.registered { batch.per_core } else { 0 },
+            disk_buffer_bytes: batch.bytes,
+            ..RingConfig::default()
+        }
+    }
+
     /// Starts every core. Returns when all of them serve.
     pub fn start(self) -> Result<RunningNode, AssemblyError> {
         let link = Arc::new(ServerLinkConfig::new(&self.key, &LinkCrypto::system())?);
@@ -86,12 +97,7 @@ impl Assembly {
         let sizes = CrossingSizes::for_cores(self.cores);
         let setup = NodeSetup {
             listen: Some(self.config.listen),
-            ring: RingConfig {
-                connections_max: self.config.limits.connections_per_core_max as usize,
-                disk_buffers: if batch.registered { batch.per_core } else { 0 },
-                disk_buffer_bytes: batch.bytes,
-                ..RingConfig::default()
-            },
+            ring: Self::ring_config(&self.config, self.store.lanes(), self.cores),
             crossings: Some(sizes),
             volume: Some(self.volume),
             clock: self.clock,

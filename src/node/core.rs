@@ -395,6 +395,11 @@ impl CoreLogic for Core {
             Event::Adopted { conn, state, .. } => self.adopted(now, conn, state, effects),
             Event::Received { conn, data } => self.received(now, conn, data, effects),
             Event::Sent { conn, buf, .. } => self.sent(now, conn, buf, effects),
+            Event::SendProgress { conn } => {
+                if let Some(session) = self.out.sessions.get(conn) {
+                    session.progress_us = now.mono_us;
+                }
+            }
             Event::Closed { conn, cause } => self.closed(now, conn, cause),
             Event::AcceptFailed { .. } => self.out.stats.link.accept_failures.inc(),
             Event::Disk(done) => self.disk(now, done),

@@ -34,6 +34,9 @@ mod records;
 mod recover;
 mod table;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use shards::io::{LaneId, SegmentId};

@@ -302,6 +302,9 @@ impl World {
         if let Some(buf) = pipe.take(bytes) {
             return self.event(core, Event::Sent { conn, buf, ok: true });
         }
+        if self.pipes[at].sending.is_some() {
+            self.event(core, Event::SendProgress { conn });
+        }
         let pipe = &mut self.pipes[at];
         if !pipe.to_user.is_empty() && self.rng.one_in(2) {
             let part = bytes.min(pipe.to_user.len());

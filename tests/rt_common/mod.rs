@@ -111,6 +111,7 @@ impl CoreLogic for Echo {
                 self.received(conn, data, effects);
                 self.flush_if_here(conn, effects);
             }
+            Event::SendProgress { .. } => {}
             Event::Sent { conn, .. } => {
                 self.pipes[conn.slot as usize].sending = false;
                 self.flush(conn, effects);
