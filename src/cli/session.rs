@@ -33,7 +33,11 @@ pub struct Session {
 
 impl Session {
     /// Prepares a connection; nothing is sent before the driver is polled.
-    pub fn prepare(connect: &Connect, subscribe: Option<Window>, give_up: Duration) -> Result<Self, CliError> {
+    pub fn prepare(
+        connect: &Connect,
+        subscribe: Option<Window>,
+        give_up: Duration,
+    ) -> Result<Self, CliError> {
         let identity = read_identity(&connect.key)?;
         let addr = connect.node.to_string();
         let known = KnownNodes::beside(&connect.key, &addr);

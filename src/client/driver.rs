@@ -192,11 +192,7 @@ impl From<io::Error> for Step {
 
 impl From<ClientError> for Step {
     fn from(error: ClientError) -> Self {
-        if error.is_final() {
-            Self::Fatal(error.into())
-        } else {
-            Self::Lost(io::Error::other(error))
-        }
+        if error.is_final() { Self::Fatal(error.into()) } else { Self::Lost(io::Error::other(error)) }
     }
 }
 
@@ -205,6 +201,12 @@ fn is_final(code: CloseCode) -> bool {
     use CloseCode as C;
     matches!(
         code,
-        C::AuthFailed | C::Version | C::Magic | C::GrantExpired | C::ClockSkew | C::Displaced | C::UnexpectedFrame
+        C::AuthFailed
+            | C::Version
+            | C::Magic
+            | C::GrantExpired
+            | C::ClockSkew
+            | C::Displaced
+            | C::UnexpectedFrame
     )
 }

@@ -165,12 +165,16 @@ impl Client {
 
     fn plaintext(&mut self, now: Now, bytes: &[u8]) -> Result<usize, ClientError> {
         let mut frames = std::mem::take(&mut self.frames);
-        let result = frames.feed(bytes, || Limit::AfterLogin, |frame| {
-            if let Some(frame) = ServerFrame::parse(frame)? {
-                self.frame(now, frame);
-            }
-            Ok::<_, ClientError>(Flow::Continue)
-        });
+        let result = frames.feed(
+            bytes,
+            || Limit::AfterLogin,
+            |frame| {
+                if let Some(frame) = ServerFrame::parse(frame)? {
+                    self.frame(now, frame);
+                }
+                Ok::<_, ClientError>(Flow::Continue)
+            },
+        );
         self.frames = frames;
         result
     }

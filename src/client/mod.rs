@@ -19,9 +19,6 @@ mod inbox;
 mod machine;
 mod outbox;
 
-#[cfg(test)]
-mod tests;
-
 pub use driver::{Driver, DriverError};
 pub use inbox::SEEN_IDS_MAX;
 pub use machine::{Client, ClientConfig, ClientError, ClientEvent, ReceivedMessage, Stage};

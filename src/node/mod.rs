@@ -23,11 +23,13 @@ mod frames;
 mod inbound;
 mod outbound;
 mod outlet;
+mod recovery;
 mod session;
 mod shared;
 mod sources;
 
 pub use assembly::{Assembly, AssemblyError};
-pub use core::{Core, Recovery};
+pub use core::Core;
 pub use crossing::Reply;
+pub use recovery::{Recovery, RecoveryPlan};
 pub use shared::{Deadlines, SessionLimits, Shared};

@@ -6,7 +6,7 @@ use super::mailbox::{Mailbox, MailboxKey, Remembered};
 use super::records::MessageRecord;
 use super::{Delivery, Incoming, Origin, Outcome, Outlet, Receipt, Relay, Staged, Verdict, Waiter};
 use crate::rt::api::Now;
-use crate::wire::{Address, Epoch, MailboxSeq, RejectReason};
+use crate::wire::{Address, MailboxSeq, RejectReason};
 
 /// How long a message may wait for a lane whose buffers are all in use, in microseconds.
 const BUSY_WAIT_US: u64 = 250_000;
@@ -19,7 +19,13 @@ const RETRY_MAILBOX_MS: u32 = 10_000;
 
 impl Relay {
     /// Takes a durable message: stages it for the next commit, or says at once what is known already.
-    pub fn accept(&mut self, now: Now, lanes: &mut LaneSet, message: &Incoming<'_>, origin: Origin) -> Verdict {
+    pub fn accept(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        message: &Incoming<'_>,
+        origin: Origin,
+    ) -> Verdict {
         let outcome = match self.stage(now, lanes, message, origin) {
             Ok(None) => return Verdict::Pending,
             Ok(Some(seq)) => Outcome::Accepted(MailboxSeq(seq)),
@@ -50,7 +56,7 @@ impl Relay {
             ttl_s if ttl_s <= self.limits.ttl_max_s => ttl_s,
             _ => return Err((RejectReason::BadTtl, 0)),
         };
-        let key = self.mailbox_for(now, lanes, message.to)?;
+        let key = self.mailbox_for(lanes, message.to)?;
         if let Some(seq) = self.dedup.find(key, message.id) {
             self.stats.relay.dedup_hits.inc();
             return Ok(self.receipt_of_first(key, seq, origin));
@@ -63,7 +69,6 @@ impl Relay {
     /// The mailbox of an address; made on the first message, so that an unknown address answers like a known one.
     pub(super) fn mailbox_for(
         &mut self,
-        now: Now,
         lanes: &LaneSet,
         address: Address,
     ) -> Result<MailboxKey, (RejectReason, u32)> {
@@ -74,7 +79,8 @@ impl Relay {
             return Err((RejectReason::TooManyMailboxes, RETRY_FULL_MS));
         }
         let lane = lanes.lane_of(&address.0);
-        Ok(self.mailboxes.insert(Mailbox::new(address, lane, Epoch(now.wall_ms))))
+        let epoch = self.book(lane).epoch;
+        Ok(self.mailboxes.insert(Mailbox::new(address, lane, epoch)))
     }
 
     /// The receipt of a message seen before: its number if it is committed, else nothing until the first one is.

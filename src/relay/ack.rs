@@ -58,7 +58,8 @@ impl Relay {
         loop {
             let device = &mut mailbox.devices[index];
             let Some(attached) = device.session.as_deref_mut() else { return true };
-            let Some(front) = attached.in_flight.front().copied().filter(|f| f.acked || f.seq <= reachable) else {
+            let Some(front) = attached.in_flight.front().copied().filter(|f| f.acked || f.seq <= reachable)
+            else {
                 break;
             };
             if !front.acked && !notify(mailbox, front.seq, front.notify, outlet) {
@@ -81,7 +82,13 @@ impl Relay {
     }
 
     /// Takes one message out of the window although an earlier one is missing.
-    fn mark_selective(&mut self, key: MailboxKey, device: DeviceId, seq: u64, outlet: &mut impl Outlet) -> bool {
+    fn mark_selective(
+        &mut self,
+        key: MailboxKey,
+        device: DeviceId,
+        seq: u64,
+        outlet: &mut impl Outlet,
+    ) -> bool {
         let mailbox = &mut self.mailboxes[key];
         let Some(index) = mailbox.device_index(device) else { return true };
         let Some(attached) = mailbox.devices[index].session.as_deref_mut() else { return true };

@@ -119,10 +119,18 @@ impl Relay {
     }
 
     /// Starts as many reads as there are buffers, for the sessions that waited longest.
-    pub fn start_reads(&mut self, now: Now, lanes: &mut LaneSet, outlet: &mut impl Outlet, ops: &mut Vec<DiskOp>) {
+    pub fn start_reads(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        outlet: &mut impl Outlet,
+        ops: &mut Vec<DiskOp>,
+    ) {
         while !self.catch_up.buffers.is_empty() {
             let Some(reader) = self.catch_up.queue.pop_front() else { return };
-            let Some(attached) = self.session_mut(reader.mailbox, reader.device, reader.conn) else { continue };
+            let Some(attached) = self.session_mut(reader.mailbox, reader.device, reader.conn) else {
+                continue;
+            };
             debug_assert_eq!(attached.mode, Mode::Queued);
             let next_push = attached.next_push;
             let Some((lane, span)) = self.plan(reader.mailbox, next_push, wall_s(now)) else {
@@ -154,8 +162,18 @@ impl Relay {
         Some((mailbox.lane, Span { bytes, ..limit }))
     }
 
-    /// A read ended: pushes what it brought.
-    pub fn on_read(&mut self, now: Now, lanes: &mut LaneSet, lane: LaneId, end: ReadEnd, outlet: &mut impl Outlet) {
+    /// A read ended: pushes, or copies, what it brought.
+    pub fn on_read(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        lane: LaneId,
+        end: ReadEnd,
+        outlet: &mut impl Outlet,
+    ) {
+        if self.copying.owns(lane, end.op) {
+            return self.on_copy_read(lanes, end);
+        }
         let mut reads = self.catch_up.reads.iter_mut();
         let read = reads.find_map(|slot| slot.take_if(|read| (read.lane, read.op) == (lane, end.op)));
         let (Some(read), Some(buf)) = (read, end.buf) else {
@@ -167,14 +185,23 @@ impl Relay {
         self.resume(read.reader, outlet);
     }
 
-    fn push_read(&mut self, now: Now, lanes: &mut LaneSet, read: &Read, bytes: &[u8], outlet: &mut impl Outlet) {
+    fn push_read(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        read: &Read,
+        bytes: &[u8],
+        outlet: &mut impl Outlet,
+    ) {
         let Reader { mailbox: key, device, conn } = read.reader;
         loop {
             let Some(attached) = self.session_mut(key, device, conn) else { return };
             let next_push = attached.next_push;
             let mailbox = &mut self.mailboxes[key];
             let at = mailbox.position_from(next_push);
-            let Some(entry) = mailbox.entries.get(at).copied().filter(|entry| read.span.holds(entry)) else { return };
+            let Some(entry) = mailbox.entries.get(at).copied().filter(|entry| read.span.holds(entry)) else {
+                return;
+            };
             if entry.expires_s <= wall_s(now) {
                 self.skip(key, device, conn, entry.seq);
                 continue;
@@ -182,7 +209,8 @@ impl Relay {
             let block = (entry.loc.first_block() - read.span.start) as usize;
             let blocks = bytes.get(block..).unwrap_or_default();
             let record = lanes.lane(read.lane).parse_read(entry.loc, blocks).ok();
-            let Some(message) = record.and_then(|r| MessageRecord::decode(r.payload)).filter(|m| m.seq == entry.seq)
+            let Some(message) =
+                record.and_then(|r| MessageRecord::decode(r.payload)).filter(|m| m.seq == entry.seq)
             else {
                 return self.unreadable(now, lanes, read.reader, at);
             };

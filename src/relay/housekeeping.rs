@@ -4,7 +4,7 @@
 //! Each step has a budget, so that none of them ever holds up a turn.
 
 use shards::io::{LaneId, SegmentId};
-use shards::{AppendError, Committed, Kind, LaneSet};
+use shards::{AppendError, Committed, Kind, LaneSet, Reserve};
 
 use super::accept::wall_s;
 use super::mailbox::MailboxKey;
@@ -43,10 +43,12 @@ impl Relay {
     /// One step of everything; call about every 200 ms.
     pub fn housekeep(&mut self, now: Now, lanes: &mut LaneSet) {
         self.sweep(now, lanes);
+        self.choose_copying(lanes);
         for index in 0..self.books.len() {
             let lane = LaneId(self.first_lane.0 + index as u16);
             self.write_states(lanes, lane, STATES_PER_STEP);
             self.relocate(now, lanes, lane);
+            self.acknowledge_loss(lanes, lane);
         }
     }
 
@@ -59,20 +61,34 @@ impl Relay {
         })
     }
 
+    /// Once every mailbox of a damaged lane has its new epoch on disk, the loss is no news any more.
+    fn acknowledge_loss(&mut self, lanes: &mut LaneSet, lane: LaneId) {
+        let book = self.book(lane);
+        if book.owes_loss && book.dirty.is_empty() && book.staged.is_empty() {
+            book.owes_loss = false;
+            lanes.lane_mut(lane).acknowledge_loss();
+        }
+    }
+
     /// Stages the state of up to `budget` changed mailboxes of a lane. What finds no room stays on the list.
     fn write_states(&mut self, lanes: &mut LaneSet, lane: LaneId, budget: usize) {
         for _ in 0..budget.min(self.book(lane).dirty.len()) {
             let Some(key) = self.book(lane).dirty.pop_front() else { return };
             let Some(mailbox) = self.mailboxes.get_mut(key) else { continue };
             mailbox.state.listed = false;
-            if mailbox.state.dirty && self.write_state(lanes, key).is_err() {
+            if mailbox.state.dirty && self.write_state(lanes, key, Reserve::Keep).is_err() {
                 self.mark_dirty(key);
                 return;
             }
         }
     }
 
-    fn write_state(&mut self, lanes: &mut LaneSet, key: MailboxKey) -> Result<(), AppendError> {
+    fn write_state(
+        &mut self,
+        lanes: &mut LaneSet,
+        key: MailboxKey,
+        reserve: Reserve,
+    ) -> Result<(), AppendError> {
         let mailbox = &mut self.mailboxes[key];
         self.scratch.clear();
         let devices = mailbox.devices.iter().map(|device| DeviceState {
@@ -82,7 +98,7 @@ impl Relay {
         });
         StateRecord::encode(&mailbox.address, mailbox.epoch, mailbox.next_seq, devices, &mut self.scratch);
         let lane = mailbox.lane;
-        let lsn = lanes.lane_mut(lane).append(Kind::MailboxState, NEVER_S, &[&self.scratch])?;
+        let lsn = lanes.lane_mut(lane).append_with(reserve, Kind::MailboxState, NEVER_S, &[&self.scratch])?;
         mailbox.state.dirty = false;
         self.book(lane).staged.push_back(Staged::State { lsn, mailbox: key });
         Ok(())
@@ -152,7 +168,8 @@ impl Relay {
         let end = self.mailboxes.key_end();
         let mut looked_at = 0;
         while relocation.next < end && looked_at < RELOCATE_PER_STEP {
-            looked_at += 1 + self.relocate_mailbox(now, lanes, lane, MailboxKey(relocation.next), &mut relocation);
+            looked_at +=
+                1 + self.relocate_mailbox(now, lanes, lane, MailboxKey(relocation.next), &mut relocation);
             relocation.next += 1;
         }
         if relocation.next >= end && relocation.awaiting == 0 {
@@ -174,25 +191,41 @@ impl Relay {
         key: MailboxKey,
         relocation: &mut Relocation,
     ) -> usize {
-        let Some(mailbox) = self.mailboxes.get_mut(key).filter(|mailbox| mailbox.lane == lane) else { return 0 };
+        let Some(mailbox) = self.mailboxes.get_mut(key).filter(|mailbox| mailbox.lane == lane) else {
+            return 0;
+        };
         self.dedup.forget_before(key, mailbox, wall_s(now).saturating_sub(self.limits.dedup_s));
         let segment = relocation.segment;
         let looked_at = mailbox.remembered.len();
         let count = mailbox.remembered.iter().filter(|entry| entry.segment == Some(segment)).count();
         if mailbox.state.loc.is_some_and(|loc| loc.segment == segment) {
             relocation.again = true;
-            if !mailbox.state.dirty && self.write_state(lanes, key).is_err() {
+            if self.write_state(lanes, key, Reserve::Use).is_err() {
                 return looked_at;
             }
         }
         for from in (0..count).step_by(DEDUP_IDS_MAX) {
-            if self.write_dedup(lanes, key, segment, from).is_err() {
-                relocation.again = true;
-                break;
+            match self.write_dedup(lanes, key, segment, from) {
+                Ok(()) => relocation.awaiting += 1,
+                Err(AppendError::Full) => {
+                    // Nothing can be appended at all, and this segment may be the only way out: a shorter dedup window
+                    // is better than a lane that takes nothing until an operator gives it space.
+                    self.forget_ids(key, segment);
+                    break;
+                }
+                Err(_) => {
+                    relocation.again = true;
+                    break;
+                }
             }
-            relocation.awaiting += 1;
         }
         looked_at
+    }
+
+    fn forget_ids(&mut self, key: MailboxKey, segment: SegmentId) {
+        let forgotten = self.dedup.forget_segment(key, &mut self.mailboxes[key], segment);
+        self.stats.relay.dedup_forgotten.add(forgotten);
+        tracing::warn!(forgotten, "no space to keep message ids: a message sent again may be stored again");
     }
 
     /// Stages one dedup record with the ids that lie in a segment, from the `skip`th on.
@@ -210,7 +243,8 @@ impl Relay {
         self.scratch.clear();
         records::encode_dedup(&mailbox.address, entries, &mut self.scratch);
         let lane = mailbox.lane;
-        let lsn = lanes.lane_mut(lane).append(Kind::DedupWindow, NEVER_S, &[&self.scratch])?;
+        let lsn =
+            lanes.lane_mut(lane).append_with(Reserve::Use, Kind::DedupWindow, NEVER_S, &[&self.scratch])?;
         self.book(lane).staged.push_back(Staged::Dedup { lsn, mailbox: key, from: segment });
         Ok(())
     }
@@ -221,7 +255,10 @@ impl Relay {
             (self.mailboxes.get_mut(key), records::decode_dedup(record.payload))
         {
             for moved in entries {
-                let found = mailbox.remembered.iter_mut().find(|entry| entry.seq == moved.seq && entry.id == moved.id);
+                let found = mailbox
+                    .remembered
+                    .iter_mut()
+                    .find(|entry| entry.seq == moved.seq && entry.id == moved.id);
                 if let Some(entry) = found {
                     entry.segment = Some(record.loc.segment);
                 }

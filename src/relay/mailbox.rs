@@ -125,6 +125,20 @@ impl Mailbox {
         self.entries.push_back(entry);
     }
 
+    /// Adds a message found while the log is replayed, where copies come later than what they stand among. Returns
+    /// the place of the original if this is a copy of a message that is there.
+    pub(super) fn place(&mut self, entry: Entry) -> Option<RecordLoc> {
+        self.expires_first_s = self.expires_first_s.min(entry.expires_s);
+        let at = self.position_from(entry.seq);
+        match self.entries.get_mut(at).filter(|there| there.seq == entry.seq) {
+            Some(there) => Some(std::mem::replace(&mut there.loc, entry.loc)),
+            None => {
+                self.entries.insert(at, entry);
+                None
+            }
+        }
+    }
+
     /// Index of the first entry numbered `seq` or higher.
     pub(super) fn position_from(&self, seq: u64) -> usize {
         self.entries.partition_point(|entry| entry.seq < seq)

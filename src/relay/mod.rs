@@ -25,6 +25,7 @@ mod ack;
 mod attach;
 mod catch_up;
 mod commit;
+mod copy_forward;
 mod dedup;
 mod housekeeping;
 mod mailbox;
@@ -43,17 +44,18 @@ use shards::{Kind, Lsn, RecordLoc};
 
 use crate::rt::api::{ConnId, CoreId};
 use crate::stats::CoreCounters;
-use crate::wire::{Address, MailboxSeq, MessageId, RejectReason};
+use crate::wire::{Address, Epoch, MailboxSeq, MessageId, RejectReason};
 
 pub use ack::AckOutcome;
 pub use attach::{AttachRefusal, Attachment, Window};
 pub use catch_up::ReadEnd;
 pub use mailbox::MailboxKey;
 pub use quota::{Bucket, Rate};
-pub(crate) use table::hasher;
 pub use recover::Recovering;
+pub(crate) use table::hasher;
 
 use catch_up::CatchUp;
+use copy_forward::CopyForward;
 use dedup::DedupIndex;
 use table::Table;
 
@@ -187,6 +189,7 @@ enum Staged {
     Message { lsn: Lsn, mailbox: MailboxKey, seq: u64, id: MessageId, payload_bytes: u32, origin: Origin },
     State { lsn: Lsn, mailbox: MailboxKey },
     Dedup { lsn: Lsn, mailbox: MailboxKey, from: SegmentId },
+    Copied { lsn: Lsn, mailbox: MailboxKey, seq: u64, from: RecordLoc },
 }
 
 /// A second request for a message that is staged already; it gets the receipt of the first.
@@ -198,8 +201,11 @@ struct Waiter {
 }
 
 /// The relay's part of one lane.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LaneBook {
+    /// Epoch of mailboxes of which the log says nothing else: when the store was made, or when the lane last lost
+    /// data. A mailbox that lost even its state is told by it.
+    epoch: Epoch,
     staged: VecDeque<Staged>,
     waiters: Vec<Waiter>,
     /// Mailboxes whose state on disk is behind, in the order in which they fell behind.
@@ -207,8 +213,25 @@ struct LaneBook {
     relocation: Option<housekeeping::Relocation>,
     /// Records replaced by ones that have just been committed.
     replaced: Vec<(RecordLoc, Kind)>,
+    /// The lane has lost data, and the new epochs that tell of it are not all durable yet.
+    owes_loss: bool,
     /// Since when the lane has taken nothing because its buffers were all in use.
     busy_since_us: Option<u64>,
+}
+
+impl LaneBook {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            staged: VecDeque::new(),
+            waiters: Vec::new(),
+            dirty: VecDeque::new(),
+            relocation: None,
+            replaced: Vec::new(),
+            owes_loss: false,
+            busy_since_us: None,
+        }
+    }
 }
 
 /// The mailboxes of one core.
@@ -219,6 +242,7 @@ pub struct Relay {
     books: Vec<LaneBook>,
     first_lane: LaneId,
     catch_up: CatchUp,
+    copying: CopyForward,
     queued_messages: u64,
     sweep: housekeeping::Sweep,
     /// For encoding records; keeps its capacity.
@@ -227,11 +251,12 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// An empty relay for `lanes` lanes from `first_lane`. `hash_seed` keeps outsiders from choosing colliding keys.
+    /// An empty relay for `lanes` lanes from `first_lane` of a store made at `created_ms`. `hash_seed` keeps outsiders from choosing colliding keys.
     pub fn new(
         limits: RelayLimits,
         first_lane: LaneId,
         lanes: usize,
+        created_ms: u64,
         hash_seed: u64,
         stats: CoreCounters,
     ) -> Self {
@@ -239,14 +264,21 @@ impl Relay {
             limits,
             mailboxes: Table::new(hash_seed),
             dedup: DedupIndex::new(hash_seed),
-            books: (0..lanes).map(|_| LaneBook::default()).collect(),
+            books: (0..lanes).map(|_| LaneBook::new(Epoch(created_ms))).collect(),
             first_lane,
             catch_up: CatchUp::new(limits.reads),
+            copying: CopyForward::new(),
             queued_messages: 0,
             sweep: housekeeping::Sweep::default(),
             scratch: Vec::new(),
             stats,
         }
+    }
+
+    /// The work under way, for a simulated run that went wrong.
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        format!("{:#?}", self.books)
     }
 
     fn book(&mut self, lane: LaneId) -> &mut LaneBook {

@@ -309,9 +309,10 @@ mod tests {
     #[test]
     fn what_a_crash_left_of_a_preparation_is_no_segment_and_not_in_the_way() {
         let (dir, volume) = volume();
-        std::fs::copy("/dev/null", dir.path().join("lane-003/00000000.new")).expect("a remnant");
+        let any = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        std::fs::copy(any, dir.path().join("lane-003/00000000.new")).expect("a remnant");
         for foreign in ["1.seg", "0000000A.seg", "00000000.seg.bak", "notes"] {
-            std::fs::copy("/dev/null", dir.path().join("lane-003").join(foreign)).expect("a foreign file");
+            std::fs::copy(any, dir.path().join("lane-003").join(foreign)).expect("a foreign file");
         }
         assert_eq!(volume.segments(LANE).expect("readable"), []);
         volume.create_segment(LANE, SegmentId(0), BLOCK_BYTES as u64).expect("not in the way");

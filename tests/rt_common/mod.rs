@@ -33,8 +33,8 @@ impl Seen {
     }
 }
 
-#[derive(Default)]
 struct Pipe {
+    conn: ConnId,
     open: bool,
     sending: bool,
     queued: Vec<u8>,
@@ -58,9 +58,15 @@ impl Echo {
     fn begin(&mut self, conn: ConnId, queued: Vec<u8>, effects: &mut Effects) {
         let slot = conn.slot as usize;
         if self.pipes.len() <= slot {
-            self.pipes.resize_with(slot + 1, Pipe::default);
+            let conn = ConnId { slot: 0, generation: 0 };
+            self.pipes.resize_with(slot + 1, || Pipe {
+                conn,
+                open: false,
+                sending: false,
+                queued: Vec::new(),
+            });
         }
-        self.pipes[slot] = Pipe { open: true, sending: false, queued };
+        self.pipes[slot] = Pipe { conn, open: true, sending: false, queued };
         self.open += 1;
         self.flush(conn, effects);
     }
@@ -105,6 +111,7 @@ impl CoreLogic for Echo {
                 self.received(conn, data, effects);
                 self.flush_if_here(conn, effects);
             }
+            Event::SendProgress { .. } => {}
             Event::Sent { conn, .. } => {
                 self.pipes[conn.slot as usize].sending = false;
                 self.flush(conn, effects);
@@ -122,7 +129,11 @@ impl CoreLogic for Echo {
     }
 
     fn turn(&mut self, _now: Now, effects: &mut Effects) -> Next {
-        if self.draining && self.open == 0 { Next::Done } else { self.close_if_draining(effects) }
+        if self.draining {
+            let here = self.pipes.iter().enumerate().filter(|(_, pipe)| pipe.open);
+            effects.closes.extend(here.map(|(_, pipe)| pipe.conn));
+        }
+        if self.draining && self.open == 0 { Next::Done } else { Next::Event }
     }
 
     fn begin_shutdown(&mut self, _now: Now, _effects: &mut Effects) {
@@ -139,10 +150,6 @@ impl Echo {
         if self.pipes[conn.slot as usize].open {
             self.flush(conn, effects);
         }
-    }
-
-    fn close_if_draining(&mut self, _effects: &mut Effects) -> Next {
-        Next::Event
     }
 }
 
@@ -206,20 +213,29 @@ pub fn stop(node: RunningNode) {
     }
 }
 
+/// glommio 0.9 never closes one eventfd of each executor it has run (an empty executor shows it); a node starts its
+/// executors once.
+pub const GLOMMIO_LEAKS_PER_CORE: usize = 1;
+
 /// Open descriptors of this process.
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("proc is mounted").count()
 }
 
 /// Waits until `done`, looking often. Fails the test after 20 seconds.
+pub fn eventually(what: &str, done: impl FnMut() -> bool) {
+    eventually_within(20, what, done);
+}
+
+/// As [`eventually`], with a limit of its own.
 #[allow(
     clippy::disallowed_methods,
     reason = "a deadline for a test, and a pause between looks at another thread"
 )]
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+pub fn eventually_within(seconds: u64, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(seconds);
     while !done() {
-        assert!(std::time::Instant::now() < deadline, "not within 20 s: {what}");
+        assert!(std::time::Instant::now() < deadline, "not within {seconds} s: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

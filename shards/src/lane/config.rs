@@ -15,9 +15,9 @@ pub struct LaneConfig {
     pub segment_bytes: u32,
     /// Segments the lane may own, from 2 to [`SEGMENTS_MAX`].
     pub segments_max: u32,
-    /// Empty segments to keep ready, at least 1.
+    /// Empty segments to keep ready, at least 1. The last one is not given to messages when no more can be made.
     pub spares_wanted: u32,
-    /// Bytes of the last segment that only metadata may use, so that a full lane can still free space.
+    /// Bytes of the active segment that only metadata may use when the disk has no space for another segment.
     pub reserve_bytes: u32,
     /// Idle time after which a marker vouches for the last batch, in microseconds.
     pub idle_us: u64,
@@ -72,7 +72,7 @@ pub enum ConfigError {
 }
 
 impl LaneConfig {
-    /// Sizes for a lane of `store` that suit most nodes: 64 segments, one spare, a reserve of a sixteenth.
+    /// Sizes for a lane of `store` that suit most nodes: 64 segments, one of them spare, a reserve of a sixteenth.
     pub fn new(store: StoreId, lane: LaneId, segment_bytes: u32) -> Self {
         Self {
             store,

@@ -33,7 +33,7 @@ use crate::buffer::AlignedBuf;
 use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, RECORD_HEADER_BYTES};
 use crate::format::{Incarnation, Lsn};
-use crate::io::{BLOCK_BYTES, Errno, OpId, SegmentId};
+use crate::io::{BLOCK_BYTES, DiskDone, Errno, OpId, SegmentId};
 use batch::Batch;
 use config::LaneConfig;
 use ledger::Ledger;
@@ -105,8 +105,8 @@ pub enum Completion {
         /// The buffer, if the machine gave it back.
         buf: Option<AlignedBuf>,
     },
-    /// This lane has no such operation in flight: a fault of the caller. Nothing was changed.
-    Unknown(OpId),
+    /// This lane has no such operation in flight: a fault of the caller. Nothing was changed; its buffer is in here.
+    Unknown(DiskDone),
 }
 
 /// Why a record was not taken. Nothing was changed.
@@ -132,6 +132,15 @@ pub enum AppendError {
     /// [`Lane::begin_shutdown`] was called.
     #[error("the lane is shutting down")]
     ShuttingDown,
+}
+
+/// Whether a record may take the space that is kept back so that a full lane can free itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// It may not: what it brings can wait.
+    Keep,
+    /// It may: it frees at least as much.
+    Use,
 }
 
 /// The log of one lane. Made by [`Lane::recover`], also for a lane that is still empty.
@@ -179,7 +188,8 @@ pub(crate) struct Recovered {
 
 impl Lane {
     pub(crate) fn start(config: LaneConfig, buffers: Vec<AlignedBuf>, recovered: Recovered) -> Self {
-        let Recovered { segments, ledger, next_lsn, vouched, incarnation } = recovered;
+        let Recovered { mut segments, ledger, next_lsn, vouched, incarnation } = recovered;
+        segments.reclaim(next_lsn.previous());
         Self {
             config,
             segments,
@@ -207,6 +217,18 @@ impl Lane {
     /// Takes a record whose payload is `parts` put together, to be written with the next batch, and returns its
     /// LSN. It is durable only when [`Lane::complete`] has shown it. `expires_s` is kept with it, 0 for none.
     pub fn append(&mut self, kind: Kind, expires_s: u32, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
+        let reserve = if kind.is_metadata() { Reserve::Use } else { Reserve::Keep };
+        self.append_with(reserve, kind, expires_s, parts)
+    }
+
+    /// As [`Lane::append`], saying whether the space that is kept for freeing space may be used.
+    pub fn append_with(
+        &mut self,
+        reserve: Reserve,
+        kind: Kind,
+        expires_s: u32,
+        parts: &[&[u8]],
+    ) -> Result<Lsn, AppendError> {
         if let Some(errno) = self.read_only {
             return Err(AppendError::ReadOnly(errno));
         }
@@ -221,7 +243,7 @@ impl Lane {
         if !fits_last && self.free.is_empty() {
             return Err(AppendError::Busy);
         }
-        self.admit(kind, bytes, fits_last)?;
+        self.admit(reserve, bytes, fits_last)?;
         if !fits_last && let Some(buf) = self.free.pop() {
             self.queue.push_back(Batch::new(buf, self.next_lsn));
         }
@@ -253,5 +275,13 @@ impl Lane {
         let idle = self.write.is_none() && self.prepare.is_none() && self.queue.is_empty();
         let reading = self.segments.iter().any(|(_, segment)| segment.reads > 0);
         self.closing && idle && !reading && !self.wants_marker()
+    }
+}
+
+#[cfg(test)]
+impl Lane {
+    /// How many uses of segments there were.
+    pub(crate) fn incarnations(&self) -> u64 {
+        self.incarnation.0
     }
 }

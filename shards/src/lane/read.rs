@@ -5,6 +5,7 @@ use crate::format::Place;
 use crate::format::record::{RecordView, parse_bound, record_bytes};
 use crate::io::{BLOCK_BYTES, DiskOp, OpId, SegmentId};
 use crate::lane::ops::OpClass;
+use crate::lane::segments::Role;
 use crate::lane::{Lane, RecordLoc};
 
 /// A record that cannot be read.
@@ -55,7 +56,7 @@ impl Lane {
         let outside = loc.first_block() + needed as u64 > u64::from(self.config.segment_bytes);
         let op = self.next_op(OpClass::Read(loc.segment));
         match self.segments.get_mut(loc.segment) {
-            Some(segment) if !outside => segment.reads += 1,
+            Some(segment) if !outside && segment.role != Role::Spare => segment.reads += 1,
             _ => return Err((ReadError::NoSuchPlace(loc), buf)),
         }
         let (lane, segment, offset) = (self.config.lane, loc.segment, loc.first_block());
@@ -75,9 +76,14 @@ impl Lane {
         buf: AlignedBuf,
     ) -> (OpId, DiskOp) {
         let end = start + bytes as u64;
-        assert!(bytes <= buf.len() && end <= u64::from(self.config.segment_bytes), "{bytes} bytes at {start}");
+        assert!(
+            bytes <= buf.len() && end <= u64::from(self.config.segment_bytes),
+            "{bytes} bytes at {start}"
+        );
         let op = self.next_op(OpClass::Read(segment));
-        let Some(known) = self.segments.get_mut(segment) else { panic!("segment {} does not exist", segment.0) };
+        let Some(known) = self.segments.get_mut(segment) else {
+            panic!("segment {} does not exist", segment.0)
+        };
         known.reads += 1;
         (op, DiskOp::Read { lane: self.config.lane, segment, offset: start, buf, len: bytes, op })
     }

@@ -71,13 +71,16 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct Segments {
     slots: Vec<Option<Segment>>,
+    /// The segment with the newest durable header. Its list of the others is what recovery starts from, so it is not
+    /// written over before a newer header is durable.
+    guide: Option<SegmentId>,
     /// True if some sealed segment waits to become a spare; keeps the usual turn from looking at all of them.
     freeing: bool,
 }
 
 impl Segments {
     pub fn new() -> Self {
-        Self { slots: vec![None; SEGMENTS_MAX], freeing: false }
+        Self { slots: vec![None; SEGMENTS_MAX], guide: None, freeing: false }
     }
 
     pub fn get(&self, id: SegmentId) -> Option<&Segment> {
@@ -111,10 +114,23 @@ impl Segments {
         self.slots.iter().position(Option::is_none).map(|id| SegmentId(id as u32))
     }
 
+    /// Notes that the header of `id` is durable and newer than all others.
+    pub fn set_guide(&mut self, id: SegmentId) {
+        self.guide = Some(id);
+    }
+
+    fn spares(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        self.iter().filter(|(id, segment)| segment.role == Role::Spare && self.guide != Some(*id))
+    }
+
+    /// Segments that may be opened.
+    pub fn spare_count(&self) -> usize {
+        self.spares().count()
+    }
+
     /// The spare that was used longest ago, so that old records leave the disk as the log moves on.
     pub fn next_spare(&self) -> Option<SegmentId> {
-        let spares = self.iter().filter(|(_, segment)| segment.role == Role::Spare);
-        spares.min_by_key(|(id, segment)| (segment.incarnation, *id)).map(|(id, _)| id)
+        self.spares().min_by_key(|(id, segment)| (segment.incarnation, *id)).map(|(id, _)| id)
     }
 
     /// Ends the active use of a segment. `appended` is the last LSN given out.

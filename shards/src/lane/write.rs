@@ -86,7 +86,7 @@ impl Lane {
         match class_of(done.op) {
             Some(OpClass::Read(segment)) => {
                 let Some(segment) = self.segments.get_mut(segment).filter(|s| s.reads > 0) else {
-                    return Completion::Unknown(done.op);
+                    return Completion::Unknown(done);
                 };
                 segment.reads -= 1;
                 Completion::Read { op: done.op, result: done.result, buf: done.buf }
@@ -94,9 +94,9 @@ impl Lane {
             Some(OpClass::Prepare) => self.end_prepare(now_us, done),
             Some(OpClass::Write) => match self.write.take_if(|write| write.op == done.op) {
                 Some(write) => self.end_write(now_us, write, done, &mut committed),
-                None => Completion::Unknown(done.op),
+                None => Completion::Unknown(done),
             },
-            None => Completion::Unknown(done.op),
+            None => Completion::Unknown(done),
         }
     }
 
@@ -125,9 +125,11 @@ impl Lane {
     }
 
     fn is_short(&self) -> bool {
-        let room = self.segments.iter().count() < self.config.segments_max as usize;
-        let spares = self.segments.count(Role::Spare);
-        room && !self.closing && spares < self.config.spares_wanted as usize && !self.segments.is_freeing()
+        let spares = self.segments.spare_count();
+        self.is_below_limit()
+            && !self.closing
+            && spares < self.config.spares_wanted as usize
+            && !self.segments.is_freeing()
     }
 
     fn prepare_if_short(&mut self, now_us: u64, out: &mut Vec<DiskOp>) {
@@ -144,7 +146,7 @@ impl Lane {
 
     fn end_prepare(&mut self, now_us: u64, done: DiskDone) -> Completion {
         let Some((_, segment)) = self.prepare.take_if(|(op, _)| *op == done.op) else {
-            return Completion::Unknown(done.op);
+            return Completion::Unknown(done);
         };
         match done.result {
             Ok(_) => {
@@ -154,7 +156,9 @@ impl Lane {
             }
             Err(errno) => {
                 self.prepare_failed = Some((errno, now_us.saturating_add(self.config.prepare_retry_us)));
-                if self.failures > 0 && !self.queue.is_empty() && self.segments.next_spare().is_none() {
+                // A failed batch waits for this segment, unless another one took it already.
+                let homeless = self.active.is_none() && self.write.is_none() && !self.queue.is_empty();
+                if self.failures > 0 && homeless && self.segments.next_spare().is_none() {
                     return self.turn_read_only(errno);
                 }
                 Completion::PrepareFailed(errno)
@@ -250,6 +254,7 @@ impl Lane {
         let lost_buffer = self.header_buf.is_none().then_some(EIO);
         match errno.or(lost_buffer) {
             None => {
+                self.segments.set_guide(active.place.segment);
                 self.active = Some(active);
                 // The header lists every sealed segment with its last LSN.
                 self.vouched = self.durable;

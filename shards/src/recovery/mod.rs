@@ -5,7 +5,7 @@
 //! or not at all. Nothing is written: the running lane then goes on in a fresh segment.
 //!
 //! **How.** The segment headers come first: the newest lists every other segment with live records, where each ends
-//! and which LSNs it holds ([`inventory`]). Then each segment is read from its front, in order of use ([`scan`]). When
+//! and which LSNs it holds (`inventory`). Then each segment is read from its front, in order of use (`scan`). When
 //! a batch is not as it should be, what follows decides: a later batch, or a later header, that knew those records to
 //! be durable proves a loss; otherwise they were never acknowledged.
 //!

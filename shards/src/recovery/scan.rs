@@ -84,6 +84,9 @@ impl Scan<'_, '_, '_> {
                 },
             }
         }
+        if offset >= self.target.limit && self.target.wrong_size && self.target.promised.is_none() {
+            self.doubt(&end);
+        }
         self.settle_promise(&mut end);
         Ok(end)
     }
@@ -277,14 +280,18 @@ impl Scan<'_, '_, '_> {
                 self.report.torn_bytes += BLOCK_BYTES as u64;
             }
             Found::Unreadable if self.target.promised.is_none() => {
-                // Nobody can know what was here: to be told as a loss, not to be hoped away.
                 self.report.note(RecoveryCase::Unreadable);
-                let mut doubt = Losses::default();
-                doubt.add(self.config.lane, end.expected, end.expected, LossReason::Unreadable);
-                self.report.add_losses(&doubt, 0);
+                self.doubt(end);
             }
             _ => self.report.note(RecoveryCase::EndOfLog),
         }
+    }
+
+    /// Nobody can know whether acknowledged records were here: to be told as a loss, not to be hoped away.
+    fn doubt(&mut self, end: &ScanEnd) {
+        let mut doubt = Losses::default();
+        doubt.add(self.config.lane, end.expected, end.expected, LossReason::Unreadable);
+        self.report.add_losses(&doubt, 0);
     }
 
     /// After the last batch: records that a later header promised and that were not met.

@@ -23,6 +23,8 @@ const ENOSPC: i32 = 28;
 pub enum Fault {
     /// The write fails with EIO; a random part of its sectors was changed.
     WriteError,
+    /// The write fails with EIO although all of it was written.
+    ErrorAfterWrite,
     /// The write reports one block less than asked; only that much was changed.
     ShortWrite,
     /// The write reports success and changed nothing.
@@ -38,7 +40,11 @@ pub enum Fault {
 impl Fault {
     fn is_for(self, op: &DiskOp) -> bool {
         match self {
-            Self::WriteError | Self::ShortWrite | Self::LostWrite | Self::MisdirectedWrite(_) => {
+            Self::WriteError
+            | Self::ErrorAfterWrite
+            | Self::ShortWrite
+            | Self::LostWrite
+            | Self::MisdirectedWrite(_) => {
                 matches!(op, DiskOp::Write { .. })
             }
             Self::ReadError => matches!(op, DiskOp::Read { .. }),
@@ -137,6 +143,11 @@ impl SimDisk {
     /// Makes the next operation of the fault's class fail.
     pub fn inject(&mut self, fault: Fault) {
         self.faults.push_back(fault);
+    }
+
+    /// Forgets faults that were injected and have not happened.
+    pub fn clear_faults(&mut self) {
+        self.faults.clear();
     }
 
     /// Flips one bit of a segment.
@@ -253,6 +264,10 @@ impl SimDisk {
         match fault {
             None => self.write(lane, segment, offset, bytes),
             Some(Fault::LostWrite) => {}
+            Some(Fault::ErrorAfterWrite) => {
+                self.write(lane, segment, offset, bytes);
+                return Err(Errno(EIO));
+            }
             Some(Fault::MisdirectedWrite(by)) => {
                 self.write(lane, segment, offset.saturating_add_signed(by), bytes);
             }

@@ -123,9 +123,10 @@ struct Printed {
 
 /// Sends and prints receipts. Ends well only if nothing was rejected.
 pub fn run(options: &SendOptions) -> Result<Exit, CliError> {
-    let to = options.to.parse().map_err(|error| {
-        CliError::new(Exit::Usage, format!("--to {}: {error}", options.to))
-    })?;
+    let to = options
+        .to
+        .parse()
+        .map_err(|error| CliError::new(Exit::Usage, format!("--to {}: {error}", options.to)))?;
     session::block_on(Sending::start(options, to)?.run())
 }
 

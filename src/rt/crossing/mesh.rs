@@ -132,12 +132,11 @@ pub fn mesh_with<R: Send>(
     assert!((1..=MAX_CORES).contains(&count) && doorbells.len() == count, "{count} cores");
     let mut rows: Vec<Vec<Option<Peer<R>>>> =
         (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
-    for low in 0..count {
-        for high in low + 1..count {
-            let (a, b) = joined(sizes);
-            rows[low][high] = Some(a);
-            rows[high][low] = Some(b);
-        }
+    let pairs = (0..count).flat_map(|low| (low + 1..count).map(move |high| (low, high)));
+    for (low, high) in pairs {
+        let (a, b) = joined(sizes);
+        rows[low][high] = Some(a);
+        rows[high][low] = Some(b);
     }
     let build = |(core, peers): (usize, Vec<Option<Peer<R>>>)| CoreCrossings {
         core: CoreId(core as u16),

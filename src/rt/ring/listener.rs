@@ -164,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn an_accepted_connection_sends_without_delay_as_its_listener_was_told() {
+        let listener = listener();
+        let address = listener.socket.local_addr().expect("it is bound");
+        let _client = std::net::TcpStream::connect(address).expect("it listens");
+        let (accepted, _) = listener.socket.accept().expect("one waits");
+        assert!(accepted.nodelay().expect("an option of every socket"));
+    }
+
+    #[test]
     fn a_stopped_listener_is_never_armed_again() {
         let mut listener = listener();
         assert!(listener.arm_if_due(0));

@@ -163,6 +163,8 @@ impl<L: CoreLogic> Driver<L> {
         {
             let ok = end == SendEnd::Whole;
             self.emit(now, Event::Sent { conn: id, buf: sending.buf, ok });
+        } else if step.resend && result > 0 {
+            self.emit(now, Event::SendProgress { conn: id });
         }
         self.follow(id, step);
     }
