@@ -210,7 +210,7 @@ fn a_message_expires_when_its_time_is_over() {
     let node = NodeArgs::in_dir(dir.path()).start();
     alice.send(node.listen, &bob, &["short-lived", "--ttl", "1s"]).expect(0);
     alice.send(node.listen, &bob, &["lasting", "--ttl", "1h"]).expect(0);
-    eventually("one has expired", || (node.total("relay_queued_messages") == 1).then_some(()));
+    eventually("one has expired", || (node.total("relay_expired") == 1).then_some(()));
     assert_eq!(bob.listen(node.listen, &["--count", "1"]).expect(0).out, ["lasting"]);
     let refused = alice.send(node.listen, &bob, &["x", "--ttl", "31d", "--json"]).expect(1).json();
     assert_eq!(refused[0]["reason"], "BadTtl");

@@ -222,6 +222,12 @@ impl NodeArgs {
         self
     }
 
+    /// With more space for the store; every restart begins a fresh segment in each lane.
+    pub fn with_space(mut self, max_bytes: &str) -> Self {
+        self.config = self.config.replace("256 MiB", max_bytes);
+        self
+    }
+
     /// On so many cores.
     pub fn on_cores(mut self, cores: u16) -> Self {
         self.cores = Some(cores);
