@@ -52,13 +52,25 @@ impl Relay {
         }
     }
 
-    /// Writes the state of every changed mailbox. `false` if some lane had no room for all of them yet.
+    /// Stages the state of every changed mailbox, for a node that stops. `false` if some lane's buffers are all in use:
+    /// call again after the next completion. A lane that takes nothing any more keeps what it has: cursors that are
+    /// behind repeat messages, they lose none.
     pub fn write_all_states(&mut self, lanes: &mut LaneSet) -> bool {
-        (0..self.books.len()).all(|index| {
+        let mut done = true;
+        for index in 0..self.books.len() {
             let lane = LaneId(self.first_lane.0 + index as u16);
-            self.write_states(lanes, lane, usize::MAX);
-            self.books[index].dirty.is_empty()
-        })
+            while let Some(key) = self.book(lane).dirty.pop_front() {
+                let Some(mailbox) = self.mailboxes.get_mut(key) else { continue };
+                mailbox.state.listed = false;
+                if mailbox.state.dirty && self.write_state(lanes, key, Reserve::Use) == Err(AppendError::Busy)
+                {
+                    self.mark_dirty(key);
+                    done = false;
+                    break;
+                }
+            }
+        }
+        done
     }
 
     /// Once every mailbox of a damaged lane has its new epoch on disk, the loss is no news any more.

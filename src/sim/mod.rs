@@ -57,9 +57,19 @@ fn power_failures_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn a_node_that_is_stopped_loses_nothing() {
+    for seed in seeds(12) {
+        run(
+            seed,
+            Plan { faults: Faults { stops: true, disconnects: true, ..Faults::NONE }, ..Plan::default() },
+        );
+    }
+}
+
+#[test]
 fn a_disk_that_fails_refuses_and_loses_nothing_that_was_acknowledged() {
     for seed in seeds(24) {
-        let faults = Faults { disconnects: true, crashes: true, disk: true };
+        let faults = Faults { disconnects: true, crashes: true, disk: true, ..Faults::NONE };
         run(seed, Plan { faults, ..Plan::default() });
     }
 }
@@ -77,7 +87,10 @@ fn a_small_store_is_reclaimed_while_messages_flow() {
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    let plan = Plan { faults: Faults { disconnects: true, crashes: true, disk: true }, ..Plan::default() };
+    let plan = Plan {
+        faults: Faults { disconnects: true, crashes: true, disk: true, ..Faults::NONE },
+        ..Plan::default()
+    };
     assert_eq!(run(7, plan), run(7, plan));
     assert_ne!(run(7, plan), run(8, plan));
 }
