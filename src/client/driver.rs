@@ -152,7 +152,7 @@ impl Driver {
         let wake_us = self.client.next_us().map(|at| at.saturating_sub(self.clock.now().mono_us));
         let ready = tokio::select! {
             ready = stream.ready(interest) => ready?,
-            () = sleep(Duration::from_micros(wake_us.unwrap_or(u64::MAX / 4))), if wake_us.is_some() => return Ok(()),
+            () = sleep(Duration::from_micros(wake_us.unwrap_or_default())), if wake_us.is_some() => return Ok(()),
         };
         if ready.is_writable() {
             match stream.try_write(&self.unsent) {

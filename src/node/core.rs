@@ -15,7 +15,7 @@ use super::session::{Phase, Session, Sessions};
 use super::shared::Shared;
 use super::sources::{SourceRefusal, Sources};
 use crate::link::ServerLink;
-use crate::relay::{Outlet, ReadEnd, Receipt, Relay, Verdict};
+use crate::relay::{ReadEnd, Receipt, Relay, Verdict};
 use crate::rt::api::{ConnId, CoreId, CoreLogic, Effects, Event, Next, Now};
 use crate::rt::crossing::{CoreCrossings, Port};
 use crate::rt::ring::RingStats;
@@ -239,7 +239,7 @@ impl Core {
                     Verdict::Pending => {}
                     Verdict::Known(receipt) => {
                         self.count(MessageClass::Durable, &receipt);
-                        self.out.receipt(origin, receipt);
+                        self.out.send_receipt(origin, receipt);
                     }
                     Verdict::Busy => return false,
                 }
@@ -248,7 +248,7 @@ impl Core {
                 let receipt = self.relay.relay_ephemeral(&message, &mut self.out);
                 self.count(MessageClass::Ephemeral, &receipt);
                 if let Some(origin) = origin {
-                    self.out.receipt(origin, receipt);
+                    self.out.send_receipt(origin, receipt);
                 }
             }
             Request::Delivered { sender, id } => self.out.delivered_here.push((sender, id)),
@@ -311,6 +311,7 @@ impl Core {
         let stats = &self.out.stats;
         stats.relay.mailboxes.set(self.relay.mailbox_count() as u64);
         stats.relay.queued_messages.set(self.relay.queued_messages());
+        stats.relay.queued_bytes.set(self.relay.queued_bytes());
         stats.rt.buffers_free.set(self.out.pool.len() as u64);
         self.count_space();
         self.count_ring();

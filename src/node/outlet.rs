@@ -92,12 +92,9 @@ impl Outlet for Outputs {
     }
 
     fn receipt(&mut self, origin: Origin, receipt: Receipt) {
-        if origin.core == self.core {
-            return self.receipt_here(origin.conn, origin.token, receipt);
-        }
-        let reply = Reply { conn: origin.conn, token: origin.token, receipt };
-        let refused = self.crossings.push_reply(origin.core, reply);
-        assert!(refused.is_ok(), "a reply slot was reserved by the credit of its request");
+        // Only durable messages get their receipts from the relay itself.
+        count_receipt(&self.stats, wire::MessageClass::Durable, &receipt);
+        self.send_receipt(origin, receipt);
     }
 
     fn delivered(&mut self, sender: Address, id: MessageId) -> bool {
@@ -107,6 +104,18 @@ impl Outlet for Outputs {
             return true;
         }
         self.ask(home, &Request::Delivered { sender, id })
+    }
+}
+
+impl Outputs {
+    /// Takes a receipt to the session that asked, on whatever core that is.
+    pub(super) fn send_receipt(&mut self, origin: Origin, receipt: Receipt) {
+        if origin.core == self.core {
+            return self.receipt_here(origin.conn, origin.token, receipt);
+        }
+        let reply = Reply { conn: origin.conn, token: origin.token, receipt };
+        let refused = self.crossings.push_reply(origin.core, reply);
+        assert!(refused.is_ok(), "a reply slot was reserved by the credit of its request");
     }
 }
 

@@ -1,13 +1,15 @@
-//! The seeded simulator: a whole node, its clients, its network and its disk on one thread and one virtual clock.
+//! The seeded simulator: a whole node, its clients, its network and its disk on one thread and one virtual
+//! clock.
 //!
 //! # Purpose
-//! The cores here are the very state machines of production ([`crate::node::Core`], TLS and login included), driven by
-//! a scheduler that draws every choice from one seed: which core takes its turn, how many bytes a connection carries,
-//! which disk operation ends, when power goes. A failure is repeated by its seed.
+//! The cores here are the very state machines of production ([`crate::node::Core`], TLS and login included),
+//! driven by a scheduler that draws every choice from one seed: which core takes its turn, how many bytes a
+//! connection carries, which disk operation ends, when power goes. A failure is repeated by its seed.
 //!
 //! # What is checked
-//! Every message that was acknowledged is delivered, once to the program, in the order of its mailbox; nothing is
-//! delivered that was not sent; when faults end, everything drains. The same seed gives the same trace.
+//! Every message that was acknowledged is delivered, once to the program, in the order of its mailbox;
+//! nothing is delivered that was not sent; when faults end, everything drains. The same seed gives the same
+//! trace.
 //!
 //! # What is not
 //! Threads, the kernel and its rings (tests of `rt`), and time that passes inside a turn.

@@ -359,13 +359,15 @@ impl World {
         panic!("seed {}: the node did not stop", self.seed);
     }
 
-    /// Power fails: memory is gone, the disk keeps some of what was being written. Then the node starts again.
+    /// Power fails: memory is gone, the disk keeps some of what was being written. Then the node starts
+    /// again.
     fn crash(&mut self) {
         self.machine.disk.crash_at_random();
         self.start_again();
     }
 
-    /// The process is gone, and with it every connection; another takes its place, on another number of cores.
+    /// The process is gone, and with it every connection; another takes its place, on another number of
+    /// cores.
     fn start_again(&mut self) {
         self.cores.clear();
         for pipe in self.pipes.drain(..) {
