@@ -245,6 +245,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_connection_that_is_held_up_can_hold_everything_the_kernel_has_received_for_it() {
+        let ring = Assembly::ring_config(&Config::default(), 16, 2);
+        assert!(usize::from(ring.recv_buffers) * ring.recv_buffer_bytes < crate::link::HELD_BYTES_MAX);
+    }
+
+    #[test]
     fn batch_buffers_are_registered_only_within_their_share_of_locked_memory() {
         let dev = BatchBuffers::plan(4, 2);
         assert_eq!(dev, BatchBuffers { bytes: BATCH_BYTES_MAX, per_core: 4, registered: true });
