@@ -1,5 +1,5 @@
-//! Measurements for docs/decisions/0001-runtime.md: durable overwrites through a bare ring, so that nothing of the
-//! driver is in the figures. Not tests: run them with `--ignored --nocapture`.
+//! Measurements for docs/decisions/0001-runtime.md: durable overwrites through a bare ring, so that nothing
+//! of the driver is in the figures. Not tests: run them with `--ignored --nocapture`.
 
 use std::os::fd::AsRawFd;
 
@@ -21,7 +21,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// Durable writes in windows of `depth`. Returns microseconds per write, and how many kernel workers there are.
+    /// Durable writes in windows of `depth`. Returns microseconds per write, and how many kernel workers
+    /// there are.
     fn write(&mut self, depth: usize, registered: bool) -> (f64, usize) {
         let started = self.clock.mono_us();
         let places = SEGMENT_BYTES / WRITE_BYTES as u64;
@@ -55,7 +56,8 @@ impl Bench {
     }
 }
 
-/// Kernel worker threads of this process: a request that would block is given to one, and an idle one stays a while.
+/// Kernel worker threads of this process: a request that would block is given to one, and an idle one stays a
+/// while.
 fn io_workers() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("proc is mounted");
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());

@@ -45,8 +45,8 @@ pub fn handshakes(bytes: &[u8]) {
     });
 }
 
-/// Seals `bytes` behind the first as a record of the content type that the first names, and hands it to an established
-/// link of either side.
+/// Seals `bytes` behind the first as a record of the content type that the first names, and hands it to an
+/// established link of either side.
 pub fn records(bytes: &[u8]) {
     let Some((&content_type, plain)) = bytes.split_first() else { return };
     let plain = &plain[..plain.len().min(RECORD_PLAIN_BYTES_MAX)];

@@ -1,5 +1,5 @@
-//! The contents of key files: text, with a version in the first line and a checksum in the last. Reading and writing the
-//! files, and their mode 0600, is the caller's.
+//! The contents of key files: text, with a version in the first line and a checksum in the last. Reading and
+//! writing the files, and their mode 0600, is the caller's.
 //!
 //! ```text
 //! trine-user-key 1
@@ -11,8 +11,9 @@
 //! check <16 hex digits>
 //! ```
 //!
-//! A node's file has `trine-node-key 1`, `node-id`, `seed`, `check`. The identifier is there for people; it must agree
-//! with the keys. `check` is a BLAKE3 hash of everything before its line: it tells damage, it is no protection.
+//! A node's file has `trine-node-key 1`, `node-id`, `seed`, `check`. The identifier is there for people; it
+//! must agree with the keys. `check` is a BLAKE3 hash of everything before its line: it tells damage, it is
+//! no protection.
 
 use std::fmt::Write;
 

@@ -7,11 +7,11 @@
 //! DIR/lane-000/00000000.new   a segment under preparation; never read, made anew after a crash
 //! ```
 //!
-//! *Promise.* One process per directory. A segment appears under its name only when all of it is written and durable.
-//! Data is read and written with direct I/O.
+//! *Promise.* One process per directory. A segment appears under its name only when all of it is written and
+//! durable. Data is read and written with direct I/O.
 //!
-//! *Callers.* Format, recovery and offline tools through [`Volume`]; the driver opens segments here and its helper
-//! thread prepares them.
+//! *Callers.* Format, recovery and offline tools through [`Volume`]; the driver opens segments here and its
+//! helper thread prepares them.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +22,8 @@ use rustix::io::{Errno, pread, pwrite};
 use shards::AlignedBuf;
 use shards::io::{BLOCK_BYTES, LaneId, SegmentFile, SegmentId, Volume};
 
-/// Largest single direct write or read, in bytes. Larger ones are split by devices and may come back with `EAGAIN`.
+/// Largest single direct write or read, in bytes. Larger ones are split by devices and may come back with
+/// `EAGAIN`.
 const CHUNK_BYTES: usize = 512 << 10;
 /// Largest small file of the root, in bytes.
 const META_BYTES_MAX: usize = 16 << 20;
@@ -79,14 +80,15 @@ impl FsVolume {
         self.lane_dir(lane).join(format!("{:08x}.seg", segment.0))
     }
 
-    /// Opens a segment for direct reading and writing. (A file opened for writing only cannot be probed for polled
-    /// I/O, and a device that fails the probe is remembered as not capable.)
+    /// Opens a segment for direct reading and writing. (A file opened for writing only cannot be probed for
+    /// polled I/O, and a device that fails the probe is remembered as not capable.)
     pub fn open_segment(&self, lane: LaneId, segment: SegmentId) -> io::Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
         Ok(fs::open(self.segment_path(lane, segment), flags, Mode::empty())?)
     }
 
-    /// Makes a segment as [`Volume::create_segment`] and returns it open, for [`FsVolume::open_segment`]'s uses.
+    /// Makes a segment as [`Volume::create_segment`] and returns it open, for [`FsVolume::open_segment`]'s
+    /// uses.
     pub fn prepare_segment(&self, lane: LaneId, segment: SegmentId, bytes: u64) -> io::Result<OwnedFd> {
         if !bytes.is_multiple_of(BLOCK_BYTES as u64) || bytes == 0 {
             return Err(io::Error::from(Errno::INVAL));

@@ -40,8 +40,9 @@ struct Pipe {
     queued: Vec<u8>,
 }
 
-/// Sends back what it receives. On a node of several cores, a connection whose first byte is `b'>'` moves to the next
-/// core at once, and again each time one is received at the start of a chunk; the byte is echoed like the others.
+/// Sends back what it receives. On a node of several cores, a connection whose first byte is `b'>'` moves to
+/// the next core at once, and again each time one is received at the start of a chunk; the byte is echoed
+/// like the others.
 pub struct Echo {
     pub crossings: CoreCrossings<Reply>,
     pub seen: Arc<Seen>,
@@ -212,8 +213,8 @@ pub fn stop(node: RunningNode) {
     }
 }
 
-/// glommio 0.9 never closes one eventfd of each executor it has run (an empty executor shows it); a node starts its
-/// executors once.
+/// glommio 0.9 never closes one eventfd of each executor it has run (an empty executor shows it); a node
+/// starts its executors once.
 pub const GLOMMIO_LEAKS_PER_CORE: usize = 1;
 
 /// Open descriptors of this process.

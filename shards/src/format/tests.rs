@@ -58,7 +58,8 @@ fn record_bytes() -> Vec<u8> {
     out
 }
 
-/// A change of this test's numbers is a change of the format: raise `FORMAT_VERSION` and keep reading the old one.
+/// A change of this test's numbers is a change of the format: raise `FORMAT_VERSION` and keep reading the old
+/// one.
 #[test]
 fn the_encoded_bytes_are_those_of_format_version_1() {
     let mut block = vec![0xFF; BLOCK_BYTES];

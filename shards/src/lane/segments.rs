@@ -5,9 +5,9 @@
 //!                                                                             \--failed once--> Retired
 //! ```
 //!
-//! A sealed segment becomes a spare only when three things hold: nothing in it lives, no read of it is in flight, and
-//! everything appended before its last record died is durable. The third keeps metadata safe that was copied out of
-//! it: the copy is on disk before the original can be overwritten.
+//! A sealed segment becomes a spare only when three things hold: nothing in it lives, no read of it is in
+//! flight, and everything appended before its last record died is durable. The third keeps metadata safe that
+//! was copied out of it: the copy is on disk before the original can be overwritten.
 
 use crate::format::segment::SealedSegment;
 use crate::format::{Incarnation, Lsn, SEGMENTS_MAX};
@@ -71,8 +71,8 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct Segments {
     slots: Vec<Option<Segment>>,
-    /// The segment with the newest durable header. Its list of the others is what recovery starts from, so it is not
-    /// written over before a newer header is durable.
+    /// The segment with the newest durable header. Its list of the others is what recovery starts from, so it
+    /// is not written over before a newer header is durable.
     guide: Option<SegmentId>,
     /// True if some sealed segment waits to become a spare; keeps the usual turn from looking at all of them.
     freeing: bool,

@@ -8,8 +8,8 @@ use crate::rt::api::{CloseCause, ConnId, CoreLogic, Event, HandOver, Now};
 use crate::rt::ring::conn::Machine;
 
 impl<L: CoreLogic> Driver<L> {
-    /// Queues all effects of the turn. The vectors go back with their capacity. Sends come first, so that what is
-    /// sent and closed in one turn is sent.
+    /// Queues all effects of the turn. The vectors go back with their capacity. Sends come first, so that
+    /// what is sent and closed in one turn is sent.
     pub(super) fn apply_effects(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
         for (conn, buf) in effects.sends.drain(..) {
@@ -31,8 +31,8 @@ impl<L: CoreLogic> Driver<L> {
         self.effects = effects;
     }
 
-    /// Applies what an event asked for if a connection shall end or leave: the logic must not hear of bytes of a
-    /// connection it has just given up, though they may be among this turn's completions.
+    /// Applies what an event asked for if a connection shall end or leave: the logic must not hear of bytes
+    /// of a connection it has just given up, though they may be among this turn's completions.
     pub(super) fn apply_partings(&mut self) {
         if !self.effects.closes.is_empty() || !self.effects.hand_overs.is_empty() {
             self.apply_effects();
@@ -60,7 +60,8 @@ impl<L: CoreLogic> Driver<L> {
 
     fn hand_over(&mut self, hand_over: HandOver) {
         let HandOver { conn: id, to, state } = hand_over;
-        // One that is closing already is not handed over: its state goes with it, and nobody hears of it again.
+        // One that is closing already is not handed over: its state goes with it, and nobody hears of it
+        // again.
         let Some(conn) = self.table.get(id).filter(|conn| conn.leaving.is_none()) else { return };
         conn.leaving = Some(Box::new(Leaving { to, state, residue: Vec::new() }));
         self.input(id, Input::Leave);
@@ -132,8 +133,8 @@ impl<L: CoreLogic> Driver<L> {
         }
     }
 
-    /// Reports sends that were not started, then connections that are over: in this order, because the end of a
-    /// connection comes after every buffer has returned.
+    /// Reports sends that were not started, then connections that are over: in this order, because the end of
+    /// a connection comes after every buffer has returned.
     pub(super) fn report_over(&mut self, now: Now) {
         let mut unsent = std::mem::take(&mut self.unsent);
         for (conn, buf) in unsent.drain(..) {

@@ -136,8 +136,8 @@ impl<L: CoreLogic> Driver<L> {
             .flags(libc::MSG_NOSIGNAL)
             .build()
             .user_data(Op::Send(id.into()).pack());
-        // SAFETY: the connection owns the buffer until the completion, untouched, and its heap memory does not move;
-        // the descriptor is closed only after this operation has completed.
+        // SAFETY: the connection owns the buffer until the completion, untouched, and its heap memory does
+        // not move; the descriptor is closed only after this operation has completed.
         unsafe { self.uring.push(entry) };
     }
 
@@ -168,8 +168,9 @@ impl<L: CoreLogic> Driver<L> {
     }
 }
 
-/// Ends both directions so that what was sent last still arrives: closing a socket that holds unread bytes resets the
-/// connection, and a reset discards what the peer has not read. So what has arrived by now is read and thrown away.
+/// Ends both directions so that what was sent last still arrives: closing a socket that holds unread bytes
+/// resets the connection, and a reset discards what the peer has not read. So what has arrived by now is read
+/// and thrown away.
 pub(super) fn end_gracefully(fd: &OwnedFd) {
     if rustix::net::shutdown(fd, Shutdown::Write).is_err() {
         return;

@@ -26,8 +26,8 @@ pub(super) enum Op {
     Disk(u32),
 }
 
-/// A connection as 56 bits. A slot is used again only after its operations have completed, so the low bits of the
-/// generation are a check, not an identity.
+/// A connection as 56 bits. A slot is used again only after its operations have completed, so the low bits of
+/// the generation are a check, not an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConnKey {
     pub slot: u32,

@@ -1,4 +1,5 @@
-//! A crash after every single I/O of short scripts, with every subset of the sectors that were not yet durable.
+//! A crash after every single I/O of short scripts, with every subset of the sectors that were not yet
+//! durable.
 
 use crate::rig::{Kept, Rig, config};
 use crate::testing::Rng;
