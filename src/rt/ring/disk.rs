@@ -68,6 +68,7 @@ struct Transfer {
 }
 
 impl Disk {
+    /// Without files and operations. `control` is how the helper thread wakes this core.
     pub fn new(setup: Option<DiskSetup>, control: Arc<CoreControl>) -> Self {
         let (cold_in, cold_out) = channel();
         let (files, flights, free) = (BTreeMap::new(), Vec::new(), Vec::new());

@@ -121,15 +121,24 @@ impl<L: CoreLogic> Driver<L> {
                 self.stats.accepts_shed.add(1);
                 continue;
             }
-            let Parcel { fd, peer, state, mut residue, ended } = parcel;
+            let Parcel { fd, peer, state, residue, ended } = parcel;
             let (machine, step) = ended.map_or_else(Machine::open, Machine::ended);
             let conn = self.table.insert(fd, peer, machine);
             self.stats.adopted.add(1);
-            self.emit(now, Event::Adopted { conn, peer, state });
-            if !residue.is_empty() {
-                self.emit(now, Event::Received { conn, data: &mut residue });
-            }
+            // Before the logic hears of it, as when it is accepted.
             self.follow(conn, step);
+            self.emit(now, Event::Adopted { conn, peer, state });
+            self.pass_residue(now, conn, ended.is_some(), residue);
+        }
+    }
+
+    /// Passes on what was received on the way: to the logic, or with the connection if it moves on at once.
+    fn pass_residue(&mut self, now: Now, id: ConnId, ended: bool, mut residue: Vec<u8>) {
+        let Some(conn) = self.table.get(id).filter(|_| !residue.is_empty()) else { return };
+        if let Some(leaving) = &mut conn.leaving {
+            leaving.residue.append(&mut residue);
+        } else if ended || conn.machine.is_open() {
+            self.emit(now, Event::Received { conn: id, data: &mut residue });
         }
     }
 

@@ -72,6 +72,7 @@ impl Listener {
         Ok(Self { socket: TcpListener::from(OwnedFd::from(socket)), state: State::Down { until_us: 0 } })
     }
 
+    /// Its descriptor; open for as long as the listener lives.
     pub fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }

@@ -63,8 +63,10 @@ impl<L: CoreLogic> Driver<L> {
         let (machine, step) = Machine::open();
         let conn = self.table.insert(fd, peer, machine);
         self.stats.accepted.add(1);
-        self.emit(now, Event::Accepted { conn, peer });
+        // The receive is queued before the logic hears of the connection: if the logic ends it at once, the
+        // cancellation finds something to cancel.
         self.follow(conn, step);
+        self.emit(now, Event::Accepted { conn, peer });
     }
 
     pub(super) fn submit_recv(&mut self, id: ConnId) {

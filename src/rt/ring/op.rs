@@ -51,6 +51,7 @@ impl ConnKey {
 }
 
 impl Op {
+    /// The bits from which [`Op::unpack`] makes this operation.
     pub fn pack(self) -> u64 {
         let (kind, rest) = match self {
             Op::Accept => (1, 0),

@@ -39,10 +39,12 @@ impl Uring {
         Ok(Self { ring, registered, in_flight: 0, stash: Vec::new(), stats })
     }
 
+    /// For registering pools.
     pub fn submitter(&self) -> Submitter<'_> {
         self.ring.submitter()
     }
 
+    /// Its descriptor; open for as long as `self` lives.
     pub fn fd(&self) -> RawFd {
         self.ring.as_raw_fd()
     }
@@ -71,6 +73,10 @@ impl Uring {
         unsafe { self.queue(entry) };
     }
 
+    /// Queues an operation without counting it.
+    ///
+    /// # Safety
+    /// As [`Uring::push`].
     unsafe fn queue(&mut self, entry: squeue::Entry) {
         // SAFETY: validity of what `entry` points to is the caller's promise.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
