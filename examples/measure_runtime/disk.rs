@@ -1,5 +1,4 @@
-//! Measurements for docs/decisions/0001-runtime.md: durable overwrites through a bare ring, so that nothing
-//! of the driver is in the figures. Not tests: run them with `--ignored --nocapture`.
+//! Durable overwrites through a bare ring, so that nothing of the driver is in the figures.
 
 use std::os::fd::AsRawFd;
 
@@ -64,9 +63,8 @@ fn io_workers() -> usize {
     names.filter(|name| name.starts_with("iou-wrk")).count()
 }
 
-#[test]
-#[ignore = "a measurement for docs/decisions/0001-runtime.md, not a test"]
-fn measure_durable_overwrites_by_depth_with_and_without_registered_buffers() {
+/// Prints what an overwrite costs, by depth, with and without registered buffers.
+pub fn measure() {
     let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
     let volume = FsVolume::open(dir.path()).expect("a directory of our own");
     volume.create_lane(LaneId(0)).expect("a lane");
