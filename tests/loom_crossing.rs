@@ -31,11 +31,15 @@ mod sync {
             Self(UnsafeCell::new(MaybeUninit::uninit()))
         }
 
+        /// # Safety
+        /// As in the original; loom checks it.
         pub(super) unsafe fn put(&self, value: T) {
             // SAFETY: as promised by the caller; loom checks the promise.
             self.0.with_mut(|slot| unsafe { (*slot).write(value) });
         }
 
+        /// # Safety
+        /// As in the original; loom checks it.
         pub(super) unsafe fn take(&self) -> T {
             // SAFETY: as promised by the caller; loom checks the promise.
             self.0.with_mut(|slot| unsafe { (*slot).assume_init_read() })

@@ -98,7 +98,10 @@ pub enum OpenError {
     #[error("{STORE_FILE} is damaged ({0}); restore it from a copy. Nothing was changed")]
     Corrupt(&'static str),
     /// Another node's store.
-    #[error("the store belongs to another node ({}...); start with that node's key or use its own store", hex(.found))]
+    #[error(
+        "the store belongs to another node ({}...); start with that node's key or use its own store",
+        hex(.found)
+    )]
     ForeignNode {
         /// Node that the store belongs to.
         found: [u8; 32],

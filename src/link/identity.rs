@@ -130,9 +130,10 @@ impl SecretKey {
 
     /// Signs `message`.
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&*self.seed)
-            .expect("from_seed has accepted this seed, and it has not changed");
-        pair.sign(message).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+        // PANIC: from_seed has made a pair of this seed, and it has not changed.
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*self.seed).expect("a seed that was accepted");
+        // PANIC: every Ed25519 signature has 64 bytes.
+        pair.sign(message).as_ref().try_into().expect("64 bytes")
     }
 }
 

@@ -141,9 +141,8 @@ fn key_or_stand_in(bytes: [u8; KEY_BYTES]) -> (PublicKey, bool) {
     match PublicKey::parse(bytes) {
         Ok(key) => (key, true),
         Err(_) => {
-            let stand_in =
-                PublicKey::parse(STAND_IN_KEY).expect("the base point has the group's large order");
-            (stand_in, false)
+            // PANIC: the base point is on the curve and has the group's large order.
+            (PublicKey::parse(STAND_IN_KEY).expect("the base point is a key"), false)
         }
     }
 }

@@ -87,8 +87,8 @@ pub struct CoreContext<R> {
 pub enum StartError {
     /// More cores than processors, or none.
     #[error(
-        "{wanted} cores were asked for, but this process may use {allowed} processors; lower --cores or widen its \
-         affinity (taskset, cpuset)"
+        "{wanted} cores were asked for, but this process may use {allowed} processors; \
+         lower --cores or widen its affinity (taskset, cpuset)"
     )]
     Processors { wanted: usize, allowed: usize },
     /// The affinity could not be read, or a helper not be started.
@@ -99,7 +99,8 @@ pub enum StartError {
     Listen { address: SocketAddr, source: io::Error },
     /// glommio did not start.
     #[error(
-        "the executor of core {core} did not start: {reason}; check `ulimit -l` (locked memory) and `ulimit -n`"
+        "the executor of core {core} did not start: {reason}; \
+         check `ulimit -l` (locked memory) and `ulimit -n`"
     )]
     Executor { core: u16, reason: String },
     /// The core's own ring, or its pools, could not be made.

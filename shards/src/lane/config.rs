@@ -62,7 +62,8 @@ pub enum ConfigError {
     SegmentUnaligned(u32),
     /// Number of segments out of range.
     #[error(
-        "a lane may have 2 to {SEGMENTS_MAX} segments, of which at least 1 spare; configured {max} and {spares}"
+        "a lane may have 2 to {SEGMENTS_MAX} segments, at least 1 of them spare; \
+         configured {max} and {spares}"
     )]
     Segments {
         /// Configured maximum.

@@ -51,6 +51,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// A segment of `role` that was never used.
     pub fn blank(role: Role) -> Self {
         Self {
             role,
@@ -79,14 +80,17 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
+    /// None yet.
     pub fn new() -> Self {
         Self { slots: vec![None; SEGMENTS_MAX], guide: None, freeing: false }
     }
 
+    /// The segment with this number, if there is one.
     pub fn get(&self, id: SegmentId) -> Option<&Segment> {
         self.slots.get(id.0 as usize)?.as_ref()
     }
 
+    /// The segment with this number, if there is one.
     pub fn get_mut(&mut self, id: SegmentId) -> Option<&mut Segment> {
         self.slots.get_mut(id.0 as usize)?.as_mut()
     }
@@ -96,15 +100,18 @@ impl Segments {
         self.slots[id.0 as usize] = Some(segment);
     }
 
+    /// Every segment, by rising number.
     pub fn iter(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
         let numbered = self.slots.iter().enumerate();
         numbered.filter_map(|(id, slot)| Some((SegmentId(id as u32), slot.as_ref()?)))
     }
 
+    /// Every segment, by rising number.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
         self.slots.iter_mut().flatten()
     }
 
+    /// How many segments have this role.
     pub fn count(&self, role: Role) -> usize {
         self.iter().filter(|(_, segment)| segment.role == role).count()
     }

@@ -39,6 +39,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Records lost from it whose loss the owner has dealt with, as the guide says.
     pub fn known_lost(&self) -> u32 {
         self.listed.map_or(0, |listed| listed.known_lost)
     }

@@ -74,7 +74,10 @@ pub enum RecoverError {
     #[error("lane {} has no segment file; is the right disk mounted?", .0.0)]
     NoSegments(LaneId),
     /// A file whose number no lane of this format has.
-    #[error("lane {} has a segment file numbered {}, above the most ({SEGMENTS_MAX}); move it away", lane.0, segment.0)]
+    #[error(
+        "lane {} has a segment file numbered {}, above the most ({SEGMENTS_MAX}); move it away",
+        lane.0, segment.0
+    )]
     SegmentNumber {
         /// Lane.
         lane: LaneId,
@@ -82,7 +85,10 @@ pub enum RecoverError {
         segment: SegmentId,
     },
     /// The log was written by a later version.
-    #[error("lane {} was written in format {version}, which this version cannot read; use the later version", lane.0)]
+    #[error(
+        "lane {} was written in format {version}, which this version cannot read; use the later version",
+        lane.0
+    )]
     NewerVersion {
         /// Lane.
         lane: LaneId,

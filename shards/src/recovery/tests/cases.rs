@@ -1,3 +1,5 @@
+//! Each row of the tables in `docs/ON_DISK.md` about what recovery finds.
+
 use crate::format::segment::SegmentHeader;
 use crate::format::{Incarnation, Lsn, Place, StoreId};
 use crate::io::{BLOCK_BYTES, SegmentId};
