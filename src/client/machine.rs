@@ -81,6 +81,8 @@ pub enum Stage {
 pub struct Client {
     config: ClientConfig,
     link: Option<ClientLink>,
+    /// Who is at the other end, once the handshake has proven it.
+    node: Option<NodeId>,
     frames: FrameStream,
     stage: Stage,
     send_window: u32,
@@ -115,6 +117,7 @@ impl Client {
         Self {
             config,
             link: None,
+            node: None,
             frames: FrameStream::new(),
             stage: Stage::Offline,
             send_window: 0,
@@ -142,6 +145,7 @@ impl Client {
     /// The transport is gone. What has no receipt will be sent again after the next login.
     pub fn disconnected(&mut self) {
         self.link = None;
+        self.node = None;
         self.stage = Stage::Offline;
         self.outbox.connection_lost();
     }
@@ -156,6 +160,7 @@ impl Client {
             let (Some(exporter), Some(node)) = (link.exporter(), link.node_id()) else {
                 return Err(LinkError::NotEstablished.into());
             };
+            self.node = Some(node);
             let login = make_login(&self.config.identity, exporter, &node, now.wall_ms);
             ClientFrame::Login(login).encode(&mut self.plain);
         }
@@ -217,7 +222,8 @@ impl Client {
             let subscribe = Subscribe { window_messages: window.messages, window_bytes: window.bytes };
             ClientFrame::Subscribe(subscribe).encode(&mut self.plain);
         }
-        if let Some(node) = self.link.as_ref().and_then(ClientLink::node_id) {
+        // The link itself is on loan while its plaintext is looked at.
+        if let Some(node) = self.node {
             self.events.push_back(ClientEvent::Ready { node });
         }
     }

@@ -239,7 +239,7 @@ impl Core {
                     Verdict::Pending => {}
                     Verdict::Known(receipt) => {
                         self.count(MessageClass::Durable, &receipt);
-                        self.out.send_receipt(origin, receipt);
+                        self.out.hand_receipt(origin, receipt);
                     }
                     Verdict::Busy => return false,
                 }
@@ -248,7 +248,7 @@ impl Core {
                 let receipt = self.relay.relay_ephemeral(&message, &mut self.out);
                 self.count(MessageClass::Ephemeral, &receipt);
                 if let Some(origin) = origin {
-                    self.out.send_receipt(origin, receipt);
+                    self.out.hand_receipt(origin, receipt);
                 }
             }
             Request::Delivered { sender, id } => self.out.delivered_here.push((sender, id)),

@@ -202,6 +202,7 @@ impl Core {
             let receipt = Receipt { id, outcome: Outcome::Delivered };
             let frame =
                 ServerFrame::Receipt(super::outlet::wire_receipt(crate::wire::RequestId(0), &receipt));
+            self.count(MessageClass::Durable, &receipt);
             for conn in self.relay.sessions_of(&sender) {
                 // A sender that reads nothing gets no notices it could drown in; ACCEPTED it has already.
                 if self.out.sessions.get(conn).is_some_and(|session| !session.out.is_congested()) {

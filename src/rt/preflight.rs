@@ -93,11 +93,15 @@ impl fmt::Display for Report {
 /// Checks the machine for a node of `cores` cores with its data in `data`, if it has any yet. Raises the soft
 /// limit of descriptors to the hard one.
 pub fn check(cores: u16, ring: &RingConfig, data: Option<&Path>) -> Report {
+    let (memlock_limit, exempt) = (getrlimit(Resource::Memlock).current, holds_ipc_lock());
+    if memlock_limit.is_some() && !exempt {
+        refuse_huge_pages();
+    }
     let mut checks = vec![
         kernel(&kernel_release()),
         io_uring_allowed(std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().as_deref()),
         ring_features(probe()),
-        memlock(getrlimit(Resource::Memlock).current, cores, ring, holds_ipc_lock()),
+        memlock(memlock_limit, cores, ring, exempt),
         descriptors(raise_descriptors(), cores, ring),
     ];
     checks.extend(data.map(|data| direct_io(data, direct_alignment(data))));
@@ -201,6 +205,18 @@ fn ring_features(probed: io::Result<Vec<&'static str>>) -> Check {
             };
             missing(name, format!("a ring cannot be made: {error}"), fix)
         }
+    }
+}
+
+/// Keeps this process off huge pages from here on. A pinned buffer counts against the limit of locked memory with the
+/// whole page that holds it, so a few buffers of 64 KiB, scattered over huge pages of 2 MiB, would use up 8 MiB.
+fn refuse_huge_pages() {
+    // SAFETY: the call changes how later page faults are served, and touches no memory.
+    let refused = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    if refused != 0 {
+        tracing::debug!(
+            "huge pages cannot be refused; pinned buffers may need more locked memory than they hold"
+        );
     }
 }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -13,6 +14,10 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 const RETRY_US: u64 = 100_000;
 /// Connections that the kernel may complete before they are accepted.
 const BACKLOG: i32 = 4_096;
+/// How often, and after which pause, an address in use is tried again: two seconds in all. The kernel takes the rings
+/// of a killed process down, and lets go of its sockets, some milliseconds after that process was reaped.
+const BIND_TRIES: u32 = 200;
+const BIND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Sockets bound to one address, one per core; the kernel spreads connections over them once they listen.
 ///
@@ -20,9 +25,7 @@ const BACKLOG: i32 = 4_096;
 /// socket without it is bound and listens first: it fails if anyone listens there.
 pub fn bind(address: SocketAddr, count: u16) -> io::Result<(Vec<Socket>, SocketAddr)> {
     if address.port() != 0 {
-        let probe = socket(address)?;
-        probe.bind(&address.into())?;
-        probe.listen(1)?;
+        await_free(address, BIND_TRIES)?;
     }
     let (mut sockets, mut bound) = (Vec::new(), address);
     for _ in 0..count {
@@ -36,6 +39,23 @@ pub fn bind(address: SocketAddr, count: u16) -> io::Result<(Vec<Socket>, SocketA
         sockets.push(socket);
     }
     Ok((sockets, bound))
+}
+
+/// Waits until nobody listens on `address`, so that a node which was killed can be started again at once.
+#[allow(clippy::disallowed_methods, reason = "there is no event for an address that becomes free")]
+fn await_free(address: SocketAddr, tries: u32) -> io::Result<()> {
+    let probe = || {
+        let socket = socket(address)?;
+        socket.bind(&address.into())?;
+        socket.listen(1)
+    };
+    for _ in 1..tries {
+        match probe() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(BIND_PAUSE),
+            other => return other,
+        }
+    }
+    probe()
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -167,9 +187,20 @@ mod tests {
         let (sockets, address) = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 3).expect("a free port");
         assert_eq!(sockets.len(), 3);
         let listening: Vec<_> = sockets.into_iter().map(|s| Listener::listen(s).expect("listens")).collect();
-        let refused = bind(address, 1).expect_err("someone listens");
+        let refused = await_free(address, 3).expect_err("someone listens");
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         drop(listening);
         bind(address, 2).expect("free again");
+    }
+
+    #[test]
+    fn an_address_that_becomes_free_a_little_later_is_had() {
+        let holder = listener();
+        let address = holder.socket.local_addr().expect("it is bound");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| bind(address, 1));
+            drop(holder);
+            waiting.join().expect("no panic").expect("free in time");
+        });
     }
 }
