@@ -73,6 +73,33 @@ fn a_connection_that_moves_between_cores_with_bytes_in_flight_keeps_order_and_lo
 }
 
 #[test]
+fn a_connection_that_is_closed_as_soon_as_the_logic_hears_of_it_ends_though_its_peer_is_silent() {
+    alone!();
+    let before = open_descriptors();
+    for (cores, moves) in [(1, 0), (2, 1), (2, 4)] {
+        let Some((node, seen)) = start_restless(cores, moves, false) else { continue };
+        let mut stream = connect(&node);
+        assert_eq!(stream.read(&mut [0; 8]).expect("an orderly end"), 0, "{moves} moves");
+        eventually("the logic hears of it", || seen.closed.load(Ordering::Relaxed) == 1);
+        assert_eq!(seen.adopted.load(Ordering::Relaxed), moves);
+        stop(node);
+    }
+    assert_eq!(open_descriptors(), before + 5 * GLOMMIO_LEAKS_PER_CORE, "descriptors leaked");
+}
+
+#[test]
+fn what_a_connection_received_before_it_moved_on_at_once_arrives_where_it_stays() {
+    alone!();
+    let Some((node, seen)) = start_restless(2, 5, true) else { return };
+    for _ in 0..20 {
+        round_trip(&connect(&node), b"sent before anybody answered", 28);
+    }
+    eventually("all are closed", || seen.closed.load(Ordering::Relaxed) == 20);
+    assert_eq!(seen.adopted.load(Ordering::Relaxed), 100);
+    stop(node);
+}
+
+#[test]
 fn shutdown_closes_the_connections_that_are_open_and_drains_the_kernel() {
     alone!();
     let before = open_descriptors();

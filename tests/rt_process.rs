@@ -66,9 +66,10 @@ impl CoreLogic for Panics {
     fn begin_shutdown(&mut self, _now: Now, _effects: &mut Effects) {}
 }
 
-#[test]
-#[ignore = "ends its process; run by the test below in a process of its own"]
-fn child_whose_core_panics() {
+/// Set in the environment of the process that shall end itself.
+const CHILD: &str = "TRINE_TEST_PANICKING_CORE";
+
+fn run_a_core_that_panics() {
     let factory = |_: CoreContext<Reply>| Ok::<_, Infallible>(Panics);
     if let Ok(node) = run(setup(RingConfig::default()), vec![factory]) {
         let _ = node.join();
@@ -77,9 +78,13 @@ fn child_whose_core_panics() {
 
 #[test]
 fn a_panic_on_a_core_ends_the_process_and_says_so() {
+    if std::env::var_os(CHILD).is_some() {
+        return run_a_core_that_panics();
+    }
     let this = std::env::current_exe().expect("the test binary");
     let child = Command::new(this)
-        .args(["--ignored", "--exact", "child_whose_core_panics", "--nocapture"])
+        .args(["--exact", "a_panic_on_a_core_ends_the_process_and_says_so", "--nocapture"])
+        .env(CHILD, "1")
         .output()
         .expect("it runs");
     assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{child:?}");

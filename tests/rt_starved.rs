@@ -73,7 +73,8 @@ fn a_driver_dropped_with_a_send_that_nobody_reads_lets_go_of_it() {
     turn_until(&mut driver, || true);
     let stream = TcpStream::connect(address).expect("it listens");
     stream.set_nonblocking(true).expect("an option of every socket");
-    // More than the socket buffers of both sides hold, never read, so that the node's send waits in the kernel.
+    // More than the socket buffers of both sides hold, never read, so that the node's send waits in the
+    // kernel.
     let block = pattern(1, 1 << 20);
     let mut written = 0;
     turn_until(&mut driver, || {

@@ -129,7 +129,7 @@ impl Client {
     }
 
     /// From the next connection on, uses another side of TLS: the node's identity has become known.
-    pub fn expect(&mut self, link: Arc<ClientLinkConfig>) {
+    pub fn trust_only(&mut self, link: Arc<ClientLinkConfig>) {
         self.config.link = link;
     }
 
@@ -150,8 +150,8 @@ impl Client {
         self.outbox.connection_lost();
     }
 
-    /// Takes bytes from the transport; writes what TLS has to answer to `out`. On an error the transport is to be
-    /// closed.
+    /// Takes bytes from the transport; writes what TLS has to answer to `out`. On an error the transport is
+    /// to be closed.
     pub fn receive(&mut self, now: Now, data: &mut [u8], out: &mut Vec<u8>) -> Result<(), ClientError> {
         let Some(mut link) = self.link.take() else { return Ok(()) };
         let was_established = link.is_established();
@@ -279,7 +279,8 @@ impl Client {
         self.events.pop_front()
     }
 
-    /// When [`Client::flush`] and [`Client::poll`] have something new without input, in monotonic microseconds.
+    /// When [`Client::flush`] and [`Client::poll`] have something new without input, in monotonic
+    /// microseconds.
     pub fn next_us(&self) -> Option<u64> {
         self.outbox.next_us()
     }

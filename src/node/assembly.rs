@@ -1,7 +1,7 @@
 //! The composition root: a configuration and an opened store become running cores.
 //!
-//! Each core recovers its own lanes on its own thread before any of them listens, so recovery is as parallel as the
-//! node. Nothing here runs once the node serves.
+//! Each core recovers its own lanes on its own thread before any of them listens, so recovery is as parallel
+//! as the node. Nothing here runs once the node serves.
 
 use std::io;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ const BUFFERS_PER_LANE: usize = 2;
 /// Sizes of a batch buffer: the largest message fits in the smallest.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 const BATCH_BYTES_MIN: usize = 128 * 1024;
-/// Memory of all batch buffers that is registered with the kernel, which locks it; a default limit of 8 MiB of locked
-/// memory also has to hold the rings.
+/// Memory of all batch buffers that is registered with the kernel, which locks it; a default limit of 8 MiB
+/// of locked memory also has to hold the rings.
 const REGISTERED_BYTES_MAX: usize = 4 << 20;
 /// Reads from the log under way per core, for devices that catch up.
 const CATCH_UP_READS: u16 = 16;
@@ -243,6 +243,12 @@ fn session_limits(limits: &Limits) -> SessionLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_is_held_up_can_hold_everything_the_kernel_has_received_for_it() {
+        let ring = Assembly::ring_config(&Config::default(), 16, 2);
+        assert!(usize::from(ring.recv_buffers) * ring.recv_buffer_bytes < crate::link::HELD_BYTES_MAX);
+    }
 
     #[test]
     fn batch_buffers_are_registered_only_within_their_share_of_locked_memory() {

@@ -311,6 +311,7 @@ impl Core {
         let stats = &self.out.stats;
         stats.relay.mailboxes.set(self.relay.mailbox_count() as u64);
         stats.relay.queued_messages.set(self.relay.queued_messages());
+        stats.relay.queued_bytes.set(self.relay.queued_bytes());
         stats.rt.buffers_free.set(self.out.pool.len() as u64);
         self.count_space();
         self.count_ring();

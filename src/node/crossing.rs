@@ -1,7 +1,8 @@
 //! What cores say to each other: requests as bytes, replies as values.
 //!
-//! A request that wants a reply takes a credit of the pair of cores; the reply gives it back. There are as many
-//! credits as reply slots, so a reply always fits. Requests without reply need room in the request queue only.
+//! A request that wants a reply takes a credit of the pair of cores; the reply gives it back. There are as
+//! many credits as reply slots, so a reply always fits. Requests without reply need room in the request queue
+//! only.
 
 use crate::relay::{Incoming, Origin, Receipt};
 use crate::rt::api::{ConnId, CoreId};

@@ -102,6 +102,7 @@ impl Outlet for Outputs {
     }
 
     fn receipt(&mut self, origin: Origin, receipt: Receipt) {
+        // Only durable messages get their receipts from the relay itself.
         count_receipt(&self.stats, wire::MessageClass::Durable, &receipt);
         self.hand_receipt(origin, receipt);
     }

@@ -30,13 +30,17 @@ impl Relay {
             Ok(None) => return Verdict::Pending,
             Ok(Some(seq)) => Outcome::Accepted(MailboxSeq(seq)),
             Err((RejectReason::Busy, _)) if self.may_wait(now, lanes, &message.to) => return Verdict::Busy,
-            Err((reason, retry_ms)) => Outcome::Rejected { reason, retry_ms },
+            Err((reason, retry_ms)) => {
+                self.stats.log.append_refusals.inc();
+                Outcome::Rejected { reason, retry_ms }
+            }
         };
         Verdict::Known(Receipt { id: message.id, outcome })
     }
 
-    /// A lane whose buffers are full frees one with its next completion. Waiting for that keeps a sender's messages
-    /// in order; waiting for a disk that hangs would hold up everybody else, so that ends after a while.
+    /// A lane whose buffers are full frees one with its next completion. Waiting for that keeps a sender's
+    /// messages in order; waiting for a disk that hangs would hold up everybody else, so that ends after a
+    /// while.
     fn may_wait(&mut self, now: Now, lanes: &LaneSet, to: &Address) -> bool {
         let lane = lanes.lane_of(&to.0);
         let since_us = *self.book(lane).busy_since_us.get_or_insert(now.mono_us);
@@ -66,7 +70,8 @@ impl Relay {
         Ok(None)
     }
 
-    /// The mailbox of an address; made on the first message, so that an unknown address answers like a known one.
+    /// The mailbox of an address; made on the first message, so that an unknown address answers like a known
+    /// one.
     pub(super) fn mailbox_for(
         &mut self,
         lanes: &LaneSet,
@@ -83,7 +88,8 @@ impl Relay {
         Ok(self.mailboxes.insert(Mailbox::new(address, lane, epoch)))
     }
 
-    /// The receipt of a message seen before: its number if it is committed, else nothing until the first one is.
+    /// The receipt of a message seen before: its number if it is committed, else nothing until the first one
+    /// is.
     fn receipt_of_first(&mut self, key: MailboxKey, seq: u64, origin: Origin) -> Option<u64> {
         let mailbox = &self.mailboxes[key];
         if seq <= mailbox.committed_seq {
@@ -139,6 +145,7 @@ impl Relay {
         mailbox.staged += 1;
         mailbox.bytes += message.payload.len() as u64;
         self.queued_messages += 1;
+        self.queued_bytes += message.payload.len() as u64;
         let entry = Remembered { id: message.id, seq, at_s: now_s, segment: None };
         let fresh = self.dedup.remember(key, mailbox, entry, self.limits.dedup_ids);
         debug_assert!(fresh, "a known id was answered before");

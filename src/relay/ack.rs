@@ -1,4 +1,5 @@
-//! Acknowledgements of a device: its cursor moves, the window opens, messages that every device has are let go.
+//! Acknowledgements of a device: its cursor moves, the window opens, messages that every device has are let
+//! go.
 
 use shards::{Kind, LaneSet};
 
@@ -12,14 +13,16 @@ use crate::wire::{Address, DeviceId, Epoch, MessageId};
 pub enum AckOutcome {
     /// Fully.
     Done,
-    /// Only in part: the way to a sender's core is full. Give the same acknowledgement again when it has drained.
+    /// Only in part: the way to a sender's core is full. Give the same acknowledgement again when it has
+    /// drained.
     Blocked,
     /// It named another epoch of the mailbox, or a session that is gone; nothing was changed.
     Stale,
 }
 
 impl Relay {
-    /// Takes a cumulative and a selective acknowledgement. `selective` rises strictly and lies above `cumulative`.
+    /// Takes a cumulative and a selective acknowledgement. `selective` rises strictly and lies above
+    /// `cumulative`.
     #[allow(clippy::too_many_arguments, reason = "the acknowledgement's own fields and where it came from")]
     pub fn acknowledge(
         &mut self,
@@ -115,6 +118,7 @@ impl Relay {
             mailbox.entries.pop_front();
             mailbox.bytes -= u64::from(entry.payload_bytes);
             self.queued_messages -= 1;
+            self.queued_bytes -= u64::from(entry.payload_bytes);
             lanes.lane_mut(mailbox.lane).release(entry.loc, Kind::Message);
         }
     }

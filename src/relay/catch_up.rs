@@ -1,8 +1,8 @@
 //! Cursor mode: a device that is behind reads the log at its own pace.
 //!
-//! Nothing is buffered for it. When it has room it queues for one of a fixed number of reads; a read brings a run of
-//! its messages that lie close together, as many as fit are pushed, and it queues again or waits until it
-//! acknowledges. Once it has everything it is live, and commits are pushed to it from memory.
+//! Nothing is buffered for it. When it has room it queues for one of a fixed number of reads; a read brings a
+//! run of its messages that lie close together, as many as fit are pushed, and it queues again or waits until
+//! it acknowledges. Once it has everything it is live, and commits are pushed to it from memory.
 
 use std::collections::VecDeque;
 
@@ -148,7 +148,8 @@ impl Relay {
         }
     }
 
-    /// The blocks around the next message of a reader, and as many of the following ones as one read can bring.
+    /// The blocks around the next message of a reader, and as many of the following ones as one read can
+    /// bring.
     fn plan(&mut self, key: MailboxKey, next_push: u64, now_s: u32) -> Option<(LaneId, Span)> {
         let mailbox = &self.mailboxes[key];
         let entries = mailbox.entries.range(mailbox.position_from(next_push)..);
@@ -217,8 +218,9 @@ impl Relay {
             let Some(index) = mailbox.device_index(device) else { return };
             let device = &mut mailbox.devices[index];
             let Some(attached) = device.session.as_deref_mut() else { return };
+            let redelivery = entry.seq <= device.pushed;
             if !attached.has_room(message.payload.len())
-                || !outlet.deliver(conn, &delivery_of(&message, entry.seq <= device.pushed))
+                || !outlet.deliver(conn, &delivery_of(&message, redelivery))
             {
                 return;
             }
@@ -226,6 +228,7 @@ impl Relay {
             attached.in_flight_push(entry.seq, &message);
             device.pushed = device.pushed.max(entry.seq);
             self.stats.relay.delivered_from_log.inc();
+            self.stats.relay.redelivered.add(u64::from(redelivery));
         }
     }
 
@@ -246,14 +249,15 @@ impl Relay {
         }
     }
 
-    /// A message that was acknowledged cannot be read back: lets it go, and gives the mailbox a new epoch so that its
-    /// devices can tell.
+    /// A message that was acknowledged cannot be read back: lets it go, and gives the mailbox a new epoch so
+    /// that its devices can tell.
     fn lose(&mut self, now: Now, lanes: &mut LaneSet, key: MailboxKey, at: usize) {
         let mailbox = &mut self.mailboxes[key];
         let Some(entry) = mailbox.entries.remove(at) else { return };
         mailbox.bytes -= u64::from(entry.payload_bytes);
         mailbox.epoch = Epoch(now.wall_ms.max(mailbox.epoch.0 + 1));
         self.queued_messages -= 1;
+        self.queued_bytes -= u64::from(entry.payload_bytes);
         self.stats.relay.messages_lost.inc();
         lanes.lane_mut(mailbox.lane).release(entry.loc, Kind::Message);
         self.mark_dirty(key);

@@ -48,7 +48,8 @@ impl Relay {
         outlet.receipt(origin, accepted);
         self.answer_waiters(lane, key, seq, accepted, outlet);
 
-        // PANIC: this node wrote the record from a valid message a moment ago, and its checksum was computed then.
+        // PANIC: this node wrote the record from a valid message a moment ago, and its checksum was computed
+        // then.
         let message = MessageRecord::decode(record.payload).expect("a record decodes as it was encoded");
         let mailbox = &mut self.mailboxes[key];
         mailbox.staged -= 1;
@@ -56,6 +57,7 @@ impl Relay {
             seq,
             loc: record.loc,
             expires_s: record.expires_s,
+            accepted_s: (message.accepted_ms / 1000) as u32,
             payload_bytes,
             notified: !message.notify,
         });
@@ -84,6 +86,7 @@ impl Relay {
                 attached.in_flight_push(seq, message);
                 device.pushed = device.pushed.max(seq);
                 self.stats.relay.delivered_live.inc();
+                self.stats.relay.redelivered.add(u64::from(delivery.redelivery));
             } else {
                 attached.mode = Mode::Behind;
                 self.stats.relay.cursor_mode_sessions.inc();
@@ -144,6 +147,7 @@ impl Relay {
             mailbox.staged -= 1;
             mailbox.bytes -= u64::from(payload_bytes);
             self.queued_messages -= 1;
+            self.queued_bytes -= u64::from(payload_bytes);
             self.dedup.retract(key, mailbox, id);
         }
     }

@@ -1,11 +1,13 @@
 //! Giving space back from segments in which few messages live: they are copied to the end of the log.
 //!
-//! A segment is reused only when nothing in it lives, so one message that nobody fetches holds a whole segment. And
-//! every restart begins a fresh segment, however little was in the last one. When a lane has no more segments to add
-//! and few spares, its emptiest segment is walked through, mailbox by mailbox; what lives is read and appended again.
-//! The old record is released when the copy is durable, so a crash finds one of them or both.
+//! A segment is reused only when nothing in it lives, so one message that nobody fetches holds a whole
+//! segment. And every restart begins a fresh segment, however little was in the last one. When a lane has no
+//! more segments to add and few spares, its emptiest segment is walked through, mailbox by mailbox; what
+//! lives is read and appended again. The old record is released when the copy is durable, so a crash finds
+//! one of them or both.
 //!
-//! One segment per core at a time and one read in flight; a pass may be given up at any point and begun again.
+//! One segment per core at a time and one read in flight; a pass may be given up at any point and begun
+//! again.
 
 use shards::io::{BLOCK_BYTES, DiskOp, LaneId, OpId, SegmentId};
 use shards::{AlignedBuf, AppendError, Kind, LaneSet, Lsn, Reserve};
@@ -138,7 +140,8 @@ impl Relay {
         self.copying.walk = Some(walk);
     }
 
-    /// Appends one message again. One that cannot be read stays where it is, for whoever wants it to find out.
+    /// Appends one message again. One that cannot be read stays where it is, for whoever wants it to find
+    /// out.
     fn append_copy(
         &mut self,
         lanes: &mut LaneSet,

@@ -1,8 +1,9 @@
 //! The dedup window: which message ids a mailbox has seen, by which number.
 //!
-//! Each mailbox remembers its newest ids, up to a count and an age. The order lives in the mailbox; this index answers
-//! "seen?" for all mailboxes of the core. It is rebuilt at start from message records, which outlive their messages
-//! until their segment is reclaimed, and from dedup records, which carry ids out of a segment before that.
+//! Each mailbox remembers its newest ids, up to a count and an age. The order lives in the mailbox; this
+//! index answers "seen?" for all mailboxes of the core. It is rebuilt at start from message records, which
+//! outlive their messages until their segment is reclaimed, and from dedup records, which carry ids out of a
+//! segment before that.
 
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;

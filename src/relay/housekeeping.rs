@@ -1,5 +1,5 @@
-//! Slow work in small steps: writing changed cursors, dropping what has expired, moving what must outlive a segment
-//! that is about to be reclaimed.
+//! Slow work in small steps: writing changed cursors, dropping what has expired, moving what must outlive a
+//! segment that is about to be reclaimed.
 //!
 //! Each step has a budget, so that none of them ever holds up a turn.
 
@@ -26,6 +26,8 @@ const NEVER_S: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     next: u32,
+    /// Oldest message met in this pass.
+    oldest_s: Option<u32>,
 }
 
 /// A segment being emptied of what must outlive it.
@@ -52,13 +54,25 @@ impl Relay {
         }
     }
 
-    /// Writes the state of every changed mailbox. `false` if some lane had no room for all of them yet.
+    /// Stages the state of every changed mailbox, for a node that stops. `false` if some lane's buffers are
+    /// all in use: call again after the next completion. A lane that takes nothing any more keeps what it
+    /// has: cursors that are behind repeat messages, they lose none.
     pub fn write_all_states(&mut self, lanes: &mut LaneSet) -> bool {
-        (0..self.books.len()).all(|index| {
+        let mut done = true;
+        for index in 0..self.books.len() {
             let lane = LaneId(self.first_lane.0 + index as u16);
-            self.write_states(lanes, lane, usize::MAX);
-            self.books[index].dirty.is_empty()
-        })
+            while let Some(key) = self.book(lane).dirty.pop_front() {
+                let Some(mailbox) = self.mailboxes.get_mut(key) else { continue };
+                mailbox.state.listed = false;
+                if mailbox.state.dirty && self.write_state(lanes, key, Reserve::Use) == Err(AppendError::Busy)
+                {
+                    self.mark_dirty(key);
+                    done = false;
+                    break;
+                }
+            }
+        }
+        done
     }
 
     /// Once every mailbox of a damaged lane has its new epoch on disk, the loss is no news any more.
@@ -104,11 +118,15 @@ impl Relay {
         Ok(())
     }
 
-    /// Looks at some mailboxes: drops expired messages, old message ids, long gone devices, and empty mailboxes.
+    /// Looks at some mailboxes: drops expired messages, old message ids, long gone devices, and empty
+    /// mailboxes.
     fn sweep(&mut self, now: Now, lanes: &mut LaneSet) {
         let end = self.mailboxes.key_end();
         for _ in 0..SWEEP_MIN.max(end / SWEEP_STEPS).min(end) {
-            self.sweep.next = if self.sweep.next >= end { 0 } else { self.sweep.next };
+            if self.sweep.next >= end {
+                let oldest_s = std::mem::take(&mut self.sweep).oldest_s;
+                self.stats.relay.oldest_queued.set(oldest_s.map(|oldest_s| u64::from(oldest_s) * 1000));
+            }
             self.sweep_one(now, lanes, MailboxKey(self.sweep.next));
             self.sweep.next += 1;
         }
@@ -129,6 +147,10 @@ impl Relay {
             self.expire(lanes, key, now_s);
         }
         let mailbox = &self.mailboxes[key];
+        if let Some(oldest) = mailbox.entries.front() {
+            self.sweep.oldest_s =
+                Some(self.sweep.oldest_s.map_or(oldest.accepted_s, |s| s.min(oldest.accepted_s)));
+        }
         if mailbox.is_idle() {
             let (lane, loc) = (mailbox.lane, mailbox.state.loc);
             self.mailboxes.remove(key);
@@ -155,6 +177,7 @@ impl Relay {
         mailbox.expires_first_s = first_s;
         mailbox.bytes -= bytes;
         self.queued_messages -= count;
+        self.queued_bytes -= bytes;
         self.stats.relay.expired.add(count);
     }
 
@@ -208,8 +231,8 @@ impl Relay {
             match self.write_dedup(lanes, key, segment, from) {
                 Ok(()) => relocation.awaiting += 1,
                 Err(AppendError::Full) => {
-                    // Nothing can be appended at all, and this segment may be the only way out: a shorter dedup window
-                    // is better than a lane that takes nothing until an operator gives it space.
+                    // Nothing can be appended at all, and this segment may be the only way out: a shorter
+                    // dedup window is better than a lane that takes nothing until an operator gives it space.
                     self.forget_ids(key, segment);
                     break;
                 }

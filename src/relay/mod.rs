@@ -1,24 +1,27 @@
 //! The relay of one core: durable mailboxes, device cursors, live delivery and receipts.
 //!
 //! # Purpose
-//! A message arrives for an address, is made durable in that address's lane, is acknowledged to its sender, and is
-//! pushed to every device of the address until each has acknowledged it or its time to live ends.
+//! A message arrives for an address, is made durable in that address's lane, is acknowledged to its sender,
+//! and is pushed to every device of the address until each has acknowledged it or its time to live ends.
 //!
 //! # Promises
-//! * ACCEPTED is made in one place only ([`commit`]), from the completion of the write that made the message durable.
-//! * Order per mailbox is commit order. A message is delivered at least once or expires; the same message id within
+//! * ACCEPTED is made in one place only ([`commit`]), from the completion of the write that made the message
+//!   durable.
+//! * Order per mailbox is commit order. A message is delivered at least once or expires; the same message id
+//!   within
 //!   the dedup window is stored once and gets the same receipt.
-//! * Producers are never slowed by consumers: a device that falls behind is switched to *cursor mode*, costs no
+//! * Producers are never slowed by consumers: a device that falls behind is switched to *cursor mode*, costs
+//!   no
 //!   memory for what it has not read, and reads on from the log when it acknowledges ([`catch_up`]).
 //!
 //! # Failure model
-//! A crash loses nothing that was acknowledged. It may forget the last moments of a device's acknowledgements, so
-//! that messages repeat. When recovery finds that acknowledged data was lost on the medium, the mailbox gets a new
-//! epoch, so that its devices can tell.
+//! A crash loses nothing that was acknowledged. It may forget the last moments of a device's
+//! acknowledgements, so that messages repeat. When recovery finds that acknowledged data was lost on the
+//! medium, the mailbox gets a new epoch, so that its devices can tell.
 //!
 //! # Who calls it
-//! `node` feeds it frames, crossings and disk completions of its own core. It calls the lanes (`shards`) and, through
-//! [`Outlet`], the sessions of the same core. It is a state machine: no clock, no socket, no file.
+//! `node` feeds it frames, crossings and disk completions of its own core. It calls the lanes (`shards`) and,
+//! through [`Outlet`], the sessions of the same core. It is a state machine: no clock, no socket, no file.
 
 mod accept;
 mod ack;
@@ -177,7 +180,8 @@ pub trait Outlet {
     fn deliver(&mut self, conn: ConnId, delivery: &Delivery<'_>) -> bool;
     /// Tells a session that it has been given everything up to `seq`.
     fn caught_up(&mut self, conn: ConnId, seq: MailboxSeq);
-    /// Takes a receipt to its sender, on whatever core that is. Never refused: room was reserved with the request.
+    /// Takes a receipt to its sender, on whatever core that is. Never refused: room was reserved with the
+    /// request.
     fn receipt(&mut self, origin: Origin, receipt: Receipt);
     /// Tells the sessions of `sender` that its message was delivered. `false` if the way there is full now.
     fn delivered(&mut self, sender: Address, id: MessageId) -> bool;
@@ -203,8 +207,8 @@ struct Waiter {
 /// The relay's part of one lane.
 #[derive(Debug)]
 struct LaneBook {
-    /// Epoch of mailboxes of which the log says nothing else: when the store was made, or when the lane last lost
-    /// data. A mailbox that lost even its state is told by it.
+    /// Epoch of mailboxes of which the log says nothing else: when the store was made, or when the lane last
+    /// lost data. A mailbox that lost even its state is told by it.
     epoch: Epoch,
     staged: VecDeque<Staged>,
     waiters: Vec<Waiter>,
@@ -244,6 +248,7 @@ pub struct Relay {
     catch_up: CatchUp,
     copying: CopyForward,
     queued_messages: u64,
+    queued_bytes: u64,
     sweep: housekeeping::Sweep,
     /// For encoding records; keeps its capacity.
     scratch: Vec<u8>,
@@ -251,7 +256,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// An empty relay for `lanes` lanes from `first_lane` of a store made at `created_ms`. `hash_seed` keeps outsiders from choosing colliding keys.
+    /// An empty relay for `lanes` lanes from `first_lane` of a store made at `created_ms`. `hash_seed` keeps
+    /// outsiders from choosing colliding keys.
     pub fn new(
         limits: RelayLimits,
         first_lane: LaneId,
@@ -269,6 +275,7 @@ impl Relay {
             catch_up: CatchUp::new(limits.reads),
             copying: CopyForward::new(),
             queued_messages: 0,
+            queued_bytes: 0,
             sweep: housekeeping::Sweep::default(),
             scratch: Vec::new(),
             stats,
@@ -288,6 +295,11 @@ impl Relay {
     /// Messages held for all mailboxes of this core.
     pub fn queued_messages(&self) -> u64 {
         self.queued_messages
+    }
+
+    /// Payload bytes held for all mailboxes of this core.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
     }
 
     /// Mailboxes on this core.

@@ -1,7 +1,7 @@
 //! The relay's records in a lane log. `docs/ON_DISK.md` has the tables; all integers are little-endian.
 //!
-//! Decoding never panics and never allocates more than the bytes it was given: a record has passed its checksum, but
-//! a checksum proves only that the disk gave back what some version of this program wrote.
+//! Decoding never panics and never allocates more than the bytes it was given: a record has passed its
+//! checksum, but a checksum proves only that the disk gave back what some version of this program wrote.
 
 use crate::wire::{Address, DeviceId, Epoch, MessageId};
 

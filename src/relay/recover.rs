@@ -67,6 +67,7 @@ impl Recovering {
             seq: message.seq,
             loc: record.loc,
             expires_s: record.expires_s,
+            accepted_s: at_s,
             payload_bytes: message.payload.len() as u32,
             notified: !message.notify,
         };
@@ -154,6 +155,7 @@ impl Recovering {
             let Some(mailbox) = self.relay.mailboxes.get_mut(key) else { continue };
             self.relay.dedup.settle(key, mailbox, self.relay.limits.dedup_ids);
             self.relay.queued_messages += mailbox.entries.len() as u64;
+            self.relay.queued_bytes += mailbox.bytes;
             let lane = mailbox.lane;
             if damaged(lane) || mailbox.epoch == NOT_RECORDED {
                 let epoch = self.relay.book(lane).epoch;

@@ -146,8 +146,8 @@ pub trait CoreLogic {
     /// Asks the core to stop: refuse new work, finish what is accepted, close connections, then answer
     /// [`Next::Done`] from [`CoreLogic::turn`].
     fn begin_shutdown(&mut self, now: Now, effects: &mut Effects);
-    /// The crossings this logic pushes to and drains, if it has any. The runtime publishes them after each turn,
-    /// rings the cores that must wake, and asks before it sleeps whether something has arrived.
+    /// The crossings this logic pushes to and drains, if it has any. The runtime publishes them after each
+    /// turn, rings the cores that must wake, and asks before it sleeps whether something has arrived.
     fn port(&mut self) -> Option<&mut dyn Port> {
         None
     }

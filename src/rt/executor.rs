@@ -1,19 +1,21 @@
 //! Starting and ending a node's cores: one pinned glommio executor per core, with the core's driver inside.
 //!
-//! *What glommio does here.* It pins the thread and schedules tasks by queue, shares and latency class. The data path
-//! is one task, the driver, which sleeps in its own ring; so a core that serves makes one system call per sleep and
-//! glommio's rings stay idle. Only while tasks made by [`spawn_background`] exist does the driver yield to glommio
-//! between turns.
+//! *What glommio does here.* It pins the thread and schedules tasks by queue, shares and latency class. The
+//! data path is one task, the driver, which sleeps in its own ring; so a core that serves makes one system
+//! call per sleep and glommio's rings stay idle. Only while tasks made by [`spawn_background`] exist does the
+//! driver yield to glommio between turns.
 //!
-//! *Known faults of glommio 0.9, and how they are kept away.* It may park with runnable tasks: the driver never waits
-//! in glommio, and bounds its own sleep while background tasks run. A task counts its wakers in 16 bits: no task here
-//! has more than one. It exits the process when an opcode is missing and falls back in silence when memory cannot be
-//! locked: [`preflight`](super::preflight) runs first and `io_memory` is at its minimum. Its blocking pool sits on the
-//! executor's own processor unless told otherwise: it is told. It never closes one eventfd per executor: a node starts
-//! each once. Its sockets, files and channels are not used.
+//! *Known faults of glommio 0.9, and how they are kept away.* It may park with runnable tasks: the driver
+//! never waits in glommio, and bounds its own sleep while background tasks run. A task counts its wakers in
+//! 16 bits: no task here has more than one. It exits the process when an opcode is missing and falls back in
+//! silence when memory cannot be locked: [`preflight`](super::preflight) runs first and `io_memory` is at its
+//! minimum. Its blocking pool sits on the executor's own processor unless told otherwise: it is told. It
+//! never closes one eventfd per executor: a node starts each once. Its sockets, files and channels are not
+//! used.
 //!
-//! *Order of a start.* Bind the sockets; per core, on its thread: ring, pools, logic (which may recover its lanes with
-//! blocking I/O); when every core is ready, listen. If one fails, none listens, and the first reason is returned.
+//! *Order of a start.* Bind the sockets; per core, on its thread: ring, pools, logic (which may recover its
+//! lanes with blocking I/O); when every core is ready, listen. If one fails, none listens, and the first
+//! reason is returned.
 //!
 //! *Failure model.* A panic on a core ends the process.
 
@@ -85,8 +87,8 @@ pub struct CoreContext<R> {
 pub enum StartError {
     /// More cores than processors, or none.
     #[error(
-        "{wanted} cores were asked for, but this process may use {allowed} processors; lower --cores or widen its \
-         affinity (taskset, cpuset)"
+        "{wanted} cores were asked for, but this process may use {allowed} processors; \
+         lower --cores or widen its affinity (taskset, cpuset)"
     )]
     Processors { wanted: usize, allowed: usize },
     /// The affinity could not be read, or a helper not be started.
@@ -97,7 +99,8 @@ pub enum StartError {
     Listen { address: SocketAddr, source: io::Error },
     /// glommio did not start.
     #[error(
-        "the executor of core {core} did not start: {reason}; check `ulimit -l` (locked memory) and `ulimit -n`"
+        "the executor of core {core} did not start: {reason}; \
+         check `ulimit -l` (locked memory) and `ulimit -n`"
     )]
     Executor { core: u16, reason: String },
     /// The core's own ring, or its pools, could not be made.
@@ -210,8 +213,8 @@ struct Starting {
     thread: ExecutorJoinHandle<Result<(), StartError>>,
 }
 
-/// Starts one core per factory. Each factory makes its core's logic on that core's thread, and may block until it is
-/// done. Returns when every core serves.
+/// Starts one core per factory. Each factory makes its core's logic on that core's thread, and may block
+/// until it is done. Returns when every core serves.
 pub fn run<L, R, E, F>(setup: NodeSetup, factories: Vec<F>) -> Result<RunningNode, StartError>
 where
     L: CoreLogic + 'static,
@@ -221,7 +224,8 @@ where
 {
     let processors = choose_processors(factories.len())?;
     let (sockets, address) = bind(setup.listen, factories.len() as u16)?;
-    // Before any core: the helper thread inherits the processors this thread may use, not those of a pinned core.
+    // Before any core: the helper thread inherits the processors this thread may use, not those of a pinned
+    // core.
     let (cold, cold_thread) = ColdQueue::start()
         .map_err(|source| StartError::System { action: "starting the helper thread", source })?;
     let seeds = seeds(&setup, &cold, factories, sockets)?;
@@ -461,8 +465,8 @@ impl Drop for BackgroundTask {
     }
 }
 
-/// Runs `task` on this core beside the data path, with whatever time that leaves. To be called on a core's thread. It
-/// must yield often, and must not be relied upon to end before the core does.
+/// Runs `task` on this core beside the data path, with whatever time that leaves. To be called on a core's
+/// thread. It must yield often, and must not be relied upon to end before the core does.
 pub fn spawn_background(task: impl Future<Output = ()> + 'static) {
     let counted = BackgroundTask::begin();
     let queue = BACKGROUND_QUEUE.get().unwrap_or_else(|| {

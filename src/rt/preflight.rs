@@ -1,7 +1,7 @@
 //! What the machine must offer, checked before anything is started, with the way to fix what is missing.
 //!
-//! Every check is made whatever the others said, so that one run names everything. A [`Report`] prints as a list and
-//! serialises for `/statusz` and for tools.
+//! Every check is made whatever the others said, so that one run names everything. A [`Report`] prints as a
+//! list and serialises for `/statusz` and for tools.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,8 @@ use super::ring::RingConfig;
 const KERNEL_MIN: (u32, u32) = (6, 1);
 /// The oldest kernel that runs it well.
 const KERNEL_ADVISED: (u32, u32) = (6, 12);
-/// Locked memory that glommio needs before it starts, in bytes, and what it registers per core on three rings.
+/// Locked memory that glommio needs before it starts, in bytes, and what it registers per core on three
+/// rings.
 const GLOMMIO_MEMLOCK_BYTES: u64 = 512 << 10;
 const GLOMMIO_MEMLOCK_PER_CORE_BYTES: u64 = 3 * (64 << 10);
 /// Descriptors per core that are no connections: rings, eventfds, open segments.
@@ -89,8 +90,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks the machine for a node of `cores` cores with its data in `data`, if it has any yet. Raises the soft limit of
-/// descriptors to the hard one.
+/// Checks the machine for a node of `cores` cores with its data in `data`, if it has any yet. Raises the soft
+/// limit of descriptors to the hard one.
 pub fn check(cores: u16, ring: &RingConfig, data: Option<&Path>) -> Report {
     let (memlock_limit, exempt) = (getrlimit(Resource::Memlock).current, holds_ipc_lock());
     if memlock_limit.is_some() && !exempt {
@@ -274,8 +275,8 @@ fn descriptors(limit: Option<u64>, cores: u16, ring: &RingConfig) -> Check {
     ok(name, found)
 }
 
-/// Alignment that direct I/O needs on files of `data`, in bytes: of memory and of offsets. `None` if the kernel does
-/// not say, 0 if the file system has none.
+/// Alignment that direct I/O needs on files of `data`, in bytes: of memory and of offsets. `None` if the
+/// kernel does not say, 0 if the file system has none.
 fn direct_alignment(data: &Path) -> io::Result<Option<(u32, u32)>> {
     let file =
         rustix::fs::open(data, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))?;
@@ -304,7 +305,8 @@ fn direct_io(data: &Path, alignment: io::Result<Option<(u32, u32)>>) -> Check {
     }
 }
 
-/// The directory that `path` will be in: itself, or its nearest ancestor that exists. For checks before a store is made.
+/// The directory that `path` will be in: itself, or its nearest ancestor that exists. For checks before a
+/// store is made.
 pub fn nearest_existing(path: &Path) -> &Path {
     let exists =
         |path: &&Path| rustix::fs::accessat(CWD, *path, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok();

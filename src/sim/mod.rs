@@ -1,13 +1,15 @@
-//! The seeded simulator: a whole node, its clients, its network and its disk on one thread and one virtual clock.
+//! The seeded simulator: a whole node, its clients, its network and its disk on one thread and one virtual
+//! clock.
 //!
 //! # Purpose
-//! The cores here are the very state machines of production ([`crate::node::Core`], TLS and login included), driven by
-//! a scheduler that draws every choice from one seed: which core takes its turn, how many bytes a connection carries,
-//! which disk operation ends, when power goes. A failure is repeated by its seed.
+//! The cores here are the very state machines of production ([`crate::node::Core`], TLS and login included),
+//! driven by a scheduler that draws every choice from one seed: which core takes its turn, how many bytes a
+//! connection carries, which disk operation ends, when power goes. A failure is repeated by its seed.
 //!
 //! # What is checked
-//! Every message that was acknowledged is delivered, once to the program, in the order of its mailbox; nothing is
-//! delivered that was not sent; when faults end, everything drains. The same seed gives the same trace.
+//! Every message that was acknowledged is delivered, once to the program, in the order of its mailbox;
+//! nothing is delivered that was not sent; when faults end, everything drains. The same seed gives the same
+//! trace.
 //!
 //! # What is not
 //! Threads, the kernel and its rings (tests of `rt`), and time that passes inside a turn.
@@ -57,9 +59,19 @@ fn power_failures_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn a_node_that_is_stopped_loses_nothing() {
+    for seed in seeds(12) {
+        run(
+            seed,
+            Plan { faults: Faults { stops: true, disconnects: true, ..Faults::NONE }, ..Plan::default() },
+        );
+    }
+}
+
+#[test]
 fn a_disk_that_fails_refuses_and_loses_nothing_that_was_acknowledged() {
     for seed in seeds(24) {
-        let faults = Faults { disconnects: true, crashes: true, disk: true };
+        let faults = Faults { disconnects: true, crashes: true, disk: true, ..Faults::NONE };
         run(seed, Plan { faults, ..Plan::default() });
     }
 }
@@ -77,7 +89,10 @@ fn a_small_store_is_reclaimed_while_messages_flow() {
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    let plan = Plan { faults: Faults { disconnects: true, crashes: true, disk: true }, ..Plan::default() };
+    let plan = Plan {
+        faults: Faults { disconnects: true, crashes: true, disk: true, ..Faults::NONE },
+        ..Plan::default()
+    };
     assert_eq!(run(7, plan), run(7, plan));
     assert_ne!(run(7, plan), run(8, plan));
 }

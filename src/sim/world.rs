@@ -18,12 +18,14 @@ pub(super) struct Faults {
     pub disconnects: bool,
     /// Power fails; the node starts again, on another number of cores.
     pub crashes: bool,
+    /// The node is stopped in order and starts again.
+    pub stops: bool,
     /// Writes fail or are short; segments cannot be made.
     pub disk: bool,
 }
 
 impl Faults {
-    pub(super) const NONE: Self = Self { disconnects: false, crashes: false, disk: false };
+    pub(super) const NONE: Self = Self { disconnects: false, crashes: false, stops: false, disk: false };
 }
 
 /// What a run does.
@@ -172,6 +174,9 @@ impl World {
         if faults.crashes && self.rng.one_in(self.plan.crash_every) {
             self.crash();
         }
+        if faults.stops && self.rng.one_in(1_500) {
+            self.stop();
+        }
         if faults.disk && self.rng.one_in(400) {
             let fault = match self.rng.below(4) {
                 0 => Fault::WriteError,
@@ -205,7 +210,6 @@ impl World {
         if let Some(port) = self.cores[at].core.port() {
             port.publish();
         }
-        assert_ne!(self.cores[at].next, Next::Done, "a core ends only when it was asked to");
     }
 
     fn event(&mut self, at: usize, event: Event<'_>) {
@@ -338,13 +342,37 @@ impl World {
         self.event(core, Event::Closed { conn, cause });
     }
 
-    /// Power fails: memory is gone, the disk keeps some of what was being written. Then the node starts again.
+    /// The operator stops the node and starts it again.
+    fn stop(&mut self) {
+        for at in 0..self.cores.len() {
+            let sim = &mut self.cores[at];
+            sim.core.begin_shutdown(self.now, &mut sim.effects);
+            self.apply(at);
+        }
+        for _ in 0..100_000 {
+            self.step();
+            if self.cores.iter().all(|sim| sim.next == Next::Done) {
+                assert_eq!(self.machine.disk.pending(), [], "a core that is done has nothing in flight");
+                return self.start_again();
+            }
+        }
+        panic!("seed {}: the node did not stop", self.seed);
+    }
+
+    /// Power fails: memory is gone, the disk keeps some of what was being written. Then the node starts
+    /// again.
     fn crash(&mut self) {
+        self.machine.disk.crash_at_random();
+        self.start_again();
+    }
+
+    /// The process is gone, and with it every connection; another takes its place, on another number of
+    /// cores.
+    fn start_again(&mut self) {
         self.cores.clear();
         for pipe in self.pipes.drain(..) {
             self.users[pipe.user].client.disconnected();
         }
-        self.machine.disk.crash_at_random();
         let cores = 1 + self.rng.below(3) as u16;
         self.cores = self.machine.start(self.now, cores);
     }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test binary uses a part")]
 
+pub mod ping_pong;
+
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -40,8 +42,9 @@ struct Pipe {
     queued: Vec<u8>,
 }
 
-/// Sends back what it receives. On a node of several cores, a connection whose first byte is `b'>'` moves to the next
-/// core at once, and again each time one is received at the start of a chunk; the byte is echoed like the others.
+/// Sends back what it receives. On a node of several cores, a connection whose first byte is `b'>'` moves to
+/// the next core at once, and again each time one is received at the start of a chunk; the byte is echoed
+/// like the others.
 pub struct Echo {
     pub crossings: CoreCrossings<Reply>,
     pub seen: Arc<Seen>,
@@ -153,6 +156,56 @@ impl Echo {
     }
 }
 
+/// Moves each connection to the next core as soon as it hears of it, a number of times; then closes it, or
+/// echoes what it receives first.
+pub struct Restless {
+    crossings: CoreCrossings<Reply>,
+    seen: Arc<Seen>,
+    moves: u64,
+    echoes: bool,
+    draining: bool,
+}
+
+impl Restless {
+    fn arrived(&self, conn: ConnId, moved: u64, effects: &mut Effects) {
+        if moved < self.moves {
+            let to = CoreId((self.crossings.core().0 + 1) % self.crossings.cores());
+            effects.hand_overs.push(HandOver { conn, to, state: Box::new(moved + 1) });
+        } else if !self.echoes {
+            effects.close(conn);
+        }
+    }
+}
+
+impl CoreLogic for Restless {
+    fn on_event(&mut self, _now: Now, event: Event<'_>, effects: &mut Effects) {
+        match event {
+            Event::Accepted { conn, .. } => self.arrived(conn, 0, effects),
+            Event::Adopted { conn, state, .. } => {
+                Seen::raise(&self.seen.adopted);
+                let moved = *state.downcast::<u64>().expect("the state that was attached");
+                self.arrived(conn, moved, effects);
+            }
+            Event::Received { conn, data } => effects.send(conn, data.to_vec()),
+            Event::Sent { ok, .. } => assert!(ok),
+            Event::Closed { .. } => Seen::raise(&self.seen.closed),
+            other => panic!("nothing else was asked for: {other:?}"),
+        }
+    }
+
+    fn turn(&mut self, _now: Now, _effects: &mut Effects) -> Next {
+        if self.draining { Next::Done } else { Next::Event }
+    }
+
+    fn begin_shutdown(&mut self, _now: Now, _effects: &mut Effects) {
+        self.draining = true;
+    }
+
+    fn port(&mut self) -> Option<&mut dyn Port> {
+        Some(&mut self.crossings)
+    }
+}
+
 pub fn setup(ring: RingConfig) -> NodeSetup {
     let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     NodeSetup { listen, ring, crossings: None, volume: None, clock: Clock::start() }
@@ -160,11 +213,27 @@ pub fn setup(ring: RingConfig) -> NodeSetup {
 
 /// An echo node. `None`, said loudly, if this machine lacks the processors.
 pub fn start_echo(cores: u16, ring: RingConfig) -> Option<(RunningNode, Arc<Seen>)> {
+    start(cores, ring, Echo::new)
+}
+
+/// A node whose connections move on; as [`start_echo`].
+pub fn start_restless(cores: u16, moves: u64, echoes: bool) -> Option<(RunningNode, Arc<Seen>)> {
+    start(cores, RingConfig::default(), move |context, seen| {
+        let crossings = context.crossings;
+        Restless { crossings, seen, moves, echoes, draining: false }
+    })
+}
+
+fn start<L: CoreLogic + 'static>(
+    cores: u16,
+    ring: RingConfig,
+    logic: impl Fn(CoreContext<Reply>, Arc<Seen>) -> L + Copy + Send + 'static,
+) -> Option<(RunningNode, Arc<Seen>)> {
     let seen = Arc::new(Seen::default());
     let factories: Vec<_> = (0..cores)
         .map(|_| {
             let seen = Arc::clone(&seen);
-            move |context: CoreContext<Reply>| Ok::<_, Infallible>(Echo::new(context, seen))
+            move |context: CoreContext<Reply>| Ok::<_, Infallible>(logic(context, seen))
         })
         .collect();
     match run(setup(ring), factories) {
@@ -213,8 +282,8 @@ pub fn stop(node: RunningNode) {
     }
 }
 
-/// glommio 0.9 never closes one eventfd of each executor it has run (an empty executor shows it); a node starts its
-/// executors once.
+/// glommio 0.9 never closes one eventfd of each executor it has run (an empty executor shows it); a node
+/// starts its executors once.
 pub const GLOMMIO_LEAKS_PER_CORE: usize = 1;
 
 /// Open descriptors of this process.

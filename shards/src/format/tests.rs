@@ -1,3 +1,5 @@
+//! The codecs: round trips, refusals, and the digest that keeps a format from changing unseen.
+
 use crate::format::batch::{BATCH_HEADER_BYTES, BatchFault, BatchHeader};
 use crate::format::record::{self, Kind, RecordView};
 use crate::format::segment::{HeaderFault, SEALED_MAX, SealedSegment, SegmentHeader};
@@ -58,7 +60,8 @@ fn record_bytes() -> Vec<u8> {
     out
 }
 
-/// A change of this test's numbers is a change of the format: raise `FORMAT_VERSION` and keep reading the old one.
+/// A change of this test's numbers is a change of the format: raise `FORMAT_VERSION` and keep reading the old
+/// one.
 #[test]
 fn the_encoded_bytes_are_those_of_format_version_1() {
     let mut block = vec![0xFF; BLOCK_BYTES];
@@ -196,7 +199,10 @@ proptest! {
 
     #[test]
     fn any_record_reads_back_as_appended(
-        payload in proptest::collection::vec(any::<u8>(), 0..600), expires_s: u32, lsn in 1..u64::MAX, offset: u16,
+        payload in proptest::collection::vec(any::<u8>(), 0..600),
+        expires_s: u32,
+        lsn in 1..u64::MAX,
+        offset: u16,
     ) {
         let mut out = vec![0xEE; 1024];
         let stride = record::encode(&mut out, Lsn(lsn), Kind::Message, expires_s, &[&payload]);

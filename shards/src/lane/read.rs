@@ -19,11 +19,12 @@ pub enum ReadError {
         /// Bytes of the buffer.
         given: usize,
     },
-    /// The place is outside the lane's segments: it is of another lane, or of a segment that no longer exists.
+    /// The place is outside the lane's segments: it is of another lane, or of a segment that no longer
+    /// exists.
     #[error("{0:?} is no place in this lane's log")]
     NoSuchPlace(RecordLoc),
-    /// What was read is not the record of this place: rot, or a read that went astray. Report it; the record is lost
-    /// unless a second read succeeds.
+    /// What was read is not the record of this place: rot, or a read that went astray. Report it; the record
+    /// is lost unless a second read succeeds.
     #[error("the bytes at {0:?} are not the record that was written there")]
     Damaged(RecordLoc),
 }
@@ -42,8 +43,9 @@ impl RecordLoc {
 }
 
 impl Lane {
-    /// The operation that reads the blocks of the record at `loc` into `buf`, to be passed to the disk. Its end comes
-    /// back from [`Lane::complete`] as [`crate::Completion::Read`] with this id. On an error the buffer comes back.
+    /// The operation that reads the blocks of the record at `loc` into `buf`, to be passed to the disk. Its
+    /// end comes back from [`Lane::complete`] as [`crate::Completion::Read`] with this id. On an error the
+    /// buffer comes back.
     pub fn read(
         &mut self,
         loc: RecordLoc,
@@ -63,11 +65,13 @@ impl Lane {
         Ok((op, DiskOp::Read { lane, segment, offset, buf, len: needed, op }))
     }
 
-    /// The operation that reads `bytes` (whole blocks) of a segment from `start` into `buf`: several records that lie
-    /// together. Each is then found with [`Lane::parse_read`], given the bytes from its first block on.
+    /// The operation that reads `bytes` (whole blocks) of a segment from `start` into `buf`: several records
+    /// that lie together. Each is then found with [`Lane::parse_read`], given the bytes from its first block
+    /// on.
     ///
     /// # Panics
-    /// If the blocks are outside the lane's segments, which no [`RecordLoc`] of this lane is, or larger than `buf`.
+    /// If the blocks are outside the lane's segments, which no [`RecordLoc`] of this lane is, or larger than
+    /// `buf`.
     pub fn read_blocks(
         &mut self,
         segment: SegmentId,

@@ -14,7 +14,8 @@ pub struct Usage {
     pub segments: u32,
     /// Segment files that may exist.
     pub segments_max: u32,
-    /// Of those that exist: ready to be written. An empty one whose header is the newest on disk does not count.
+    /// Of those that exist: ready to be written. An empty one whose header is the newest on disk does not
+    /// count.
     pub spares: u32,
     /// Of those that exist: taken out of use after a failure.
     pub retired: u32,
@@ -28,8 +29,8 @@ pub struct Usage {
     pub live_metadata: u64,
     /// Bytes of all live records, with their headers.
     pub live_bytes: u64,
-    /// Lowest LSN that a recovery could still meet. A record that only exists to overrule older ones (a tombstone)
-    /// is needed until this has passed them.
+    /// Lowest LSN that a recovery could still meet. A record that only exists to overrule older ones (a
+    /// tombstone) is needed until this has passed them.
     pub oldest_lsn: Option<Lsn>,
     /// Why no segment could be prepared, if the last attempt failed.
     pub prepare_error: Option<Errno>,
@@ -51,8 +52,8 @@ pub struct SegmentLoad {
 }
 
 impl Lane {
-    /// The record at `loc` is dead. To be called once for each committed or recovered record, when it was delivered
-    /// to all, expired, or replaced by a record appended before this call.
+    /// The record at `loc` is dead. To be called once for each committed or recovered record, when it was
+    /// delivered to all, expired, or replaced by a record appended before this call.
     ///
     /// # Panics
     /// If more records of the segment are released than were counted.
@@ -82,8 +83,8 @@ impl Lane {
         }
     }
 
-    /// A sealed segment in which only metadata lives, the one with the least of it. To free it, append that metadata
-    /// again and then release the old records.
+    /// A sealed segment in which only metadata lives, the one with the least of it. To free it, append that
+    /// metadata again and then release the old records.
     pub fn relocation_candidate(&self) -> Option<SegmentLoad> {
         self.sealed_loads().filter(|load| load.messages == 0).min_by_key(|load| load.live_bytes)
     }
@@ -93,8 +94,8 @@ impl Lane {
         !self.may_grow() && self.segments.spare_count() <= spares
     }
 
-    /// A sealed segment in which no message lives, the emptiest, when the owner reclaims segments itself. It carries
-    /// what it still needs elsewhere, releases it, and calls [`Lane::reclaim`].
+    /// A sealed segment in which no message lives, the emptiest, when the owner reclaims segments itself. It
+    /// carries what it still needs elsewhere, releases it, and calls [`Lane::reclaim`].
     pub fn reclaimable_segment(&self) -> Option<SegmentId> {
         let sealed = self.segments.iter().filter(|(_, s)| s.role == Role::Sealed && s.free_after.is_none());
         let loads = sealed.map(|(segment, _)| (segment, self.ledger.live(segment)));
@@ -102,7 +103,8 @@ impl Lane {
         idle.min_by_key(|(_, live)| live.bytes()).map(|(segment, _)| segment)
     }
 
-    /// The owner needs nothing of this segment any more. It is used again once everything appended so far is durable.
+    /// The owner needs nothing of this segment any more. It is used again once everything appended so far is
+    /// durable.
     ///
     /// # Panics
     /// If something in it lives.
@@ -111,8 +113,8 @@ impl Lane {
         self.segments.note_release(segment, &self.ledger, self.next_lsn.previous());
     }
 
-    /// The sealed segment with the fewest live bytes, whatever their kind. After many restarts, each of which starts
-    /// a fresh segment, copying its records forward is what gives space back.
+    /// The sealed segment with the fewest live bytes, whatever their kind. After many restarts, each of which
+    /// starts a fresh segment, copying its records forward is what gives space back.
     pub fn sparsest_segment(&self) -> Option<SegmentLoad> {
         self.sealed_loads().min_by_key(|load| load.live_bytes)
     }
@@ -128,18 +130,20 @@ impl Lane {
         })
     }
 
-    /// The loss that recovery reported has been dealt with durably (for instance by new mailbox epochs), so that the
-    /// next recovery need not report it as new. Takes effect on disk when the next segment is opened.
+    /// The loss that recovery reported has been dealt with durably (for instance by new mailbox epochs), so
+    /// that the next recovery need not report it as new. Takes effect on disk when the next segment is
+    /// opened.
     pub fn acknowledge_loss(&mut self) {
         for segment in self.segments.iter_mut() {
             segment.known_lost = segment.missing;
         }
     }
 
-    /// Checks that a record can be placed: in the active segment, or in a spare. When no more segments can be made,
-    /// messages leave one spare to metadata, to the repetition of a failed write and to the fresh segment that every
-    /// restart begins with; so a full lane can always record what frees it. If it is the disk that has no space for
-    /// that spare, they leave the reserve at the end of the active segment instead.
+    /// Checks that a record can be placed: in the active segment, or in a spare. When no more segments can be
+    /// made, messages leave one spare to metadata, to the repetition of a failed write and to the fresh
+    /// segment that every restart begins with; so a full lane can always record what frees it. If it is the
+    /// disk that has no space for that spare, they leave the reserve at the end of the active segment
+    /// instead.
     pub(super) fn admit(
         &self,
         reserve: Reserve,
@@ -190,8 +194,8 @@ impl Lane {
         self.may_grow() || self.segments.waits_for_reads(self.durable)
     }
 
-    /// Bytes that batches may still take in the active segment, besides the write in flight and the last block,
-    /// which is kept for a marker.
+    /// Bytes that batches may still take in the active segment, besides the write in flight and the last
+    /// block, which is kept for a marker.
     pub(super) fn active_room(&self) -> usize {
         let Some(active) = &self.active else { return 0 };
         let end = active.end as usize + self.write_in_flight_bytes() + BLOCK_BYTES;

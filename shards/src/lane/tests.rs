@@ -1,3 +1,5 @@
+//! The lane on a simulated disk: commit, failure, space, reading.
+
 use crate::buffer::AlignedBuf;
 use crate::format::Lsn;
 use crate::io::{DiskDone, DiskOp, Errno, OpId, SegmentId};

@@ -1,7 +1,8 @@
 //! The write path: which operation comes next, and what its end means.
 //!
-//! A segment is opened by writing its header alone; its first batch follows when the header is durable. So a batch
-//! that was acknowledged always has a durable header before it, and one more write per segment is the whole price.
+//! A segment is opened by writing its header alone; its first batch follows when the header is durable. So a
+//! batch that was acknowledged always has a durable header before it, and one more write per segment is the
+//! whole price.
 
 use crate::buffer::AlignedBuf;
 use crate::format::segment::SegmentHeader;
@@ -75,8 +76,8 @@ impl Lane {
         marker.into_iter().chain(retry).min()
     }
 
-    /// Takes the end of an operation of this lane. If it made records durable, each is shown to `committed` in LSN
-    /// order before their buffer is used again.
+    /// Takes the end of an operation of this lane. If it made records durable, each is shown to `committed`
+    /// in LSN order before their buffer is used again.
     pub fn complete(
         &mut self,
         now_us: u64,
@@ -119,7 +120,8 @@ impl Lane {
         self.last_commit_us.saturating_add(self.config.idle_us)
     }
 
-    /// Records keep the last block of a segment for a marker, so that a full segment can still be vouched for.
+    /// Records keep the last block of a segment for a marker, so that a full segment can still be vouched
+    /// for.
     fn fits(&self, active: &Active, bytes: usize, kept: usize) -> bool {
         active.end as usize + bytes + kept <= self.config.segment_bytes as usize
     }
@@ -166,7 +168,8 @@ impl Lane {
         }
     }
 
-    /// Vouches for the last batch: by a marker behind it or, where that has no place, by the next segment's header.
+    /// Vouches for the last batch: by a marker behind it or, where that has no place, by the next segment's
+    /// header.
     fn write_marker_if_due(&mut self, now_us: u64, out: &mut Vec<DiskOp>) {
         let due = self.closing || now_us >= self.marker_at_us();
         if !due || !self.wants_marker() {
@@ -276,7 +279,8 @@ impl Lane {
         buf: Option<AlignedBuf>,
         committed: &mut dyn FnMut(Committed<'_>),
     ) -> Completion {
-        // A write is in flight only while a segment is active; without its buffer the records cannot be shown.
+        // A write is in flight only while a segment is active; without its buffer the records cannot be
+        // shown.
         let (Some(mut active), Some(buf)) = (self.active, buf) else { return self.turn_read_only(EIO) };
         self.failures = 0;
         self.vouched = self.durable;

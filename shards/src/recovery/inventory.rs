@@ -1,8 +1,8 @@
 //! Which segments to read, in which order, and what is already known of each, from the segment headers alone.
 //!
-//! The newest sound header is the guide: it lists every segment that held live records when it was written, and no
-//! segment older than itself that it does not list can hold any. A segment whose own header is damaged is placed by
-//! the list, or else by the first batch found in it.
+//! The newest sound header is the guide: it lists every segment that held live records when it was written,
+//! and no segment older than itself that it does not list can hold any. A segment whose own header is damaged
+//! is placed by the list, or else by the first batch found in it.
 
 use crate::buffer::AlignedBuf;
 use crate::format::batch::{BatchFault, BatchHeader};
@@ -39,6 +39,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Records lost from it whose loss the owner has dealt with, as the guide says.
     pub fn known_lost(&self) -> u32 {
         self.listed.map_or(0, |listed| listed.known_lost)
     }

@@ -16,8 +16,8 @@ use crate::recovery::reader::Reader;
 use crate::recovery::report::{LossReason, Losses, RecoveryCase, RecoveryReport};
 use crate::recovery::{RecoverError, RecoveredRecord, Visitor};
 
-/// Bytes that the search for sound records in a damaged batch may checksum, in multiples of the batch: bounds the work
-/// that crafted payloads could cause.
+/// Bytes that the search for sound records in a damaged batch may checksum, in multiples of the batch: bounds
+/// the work that crafted payloads could cause.
 const SALVAGE_EFFORT: usize = 16;
 
 /// The scan of one segment.
@@ -212,8 +212,8 @@ impl Scan<'_, '_, '_> {
         end.expected = end.expected.max(last.next());
     }
 
-    /// Keeps the records between two LSNs that lie in `bytes` bytes at `offset` and whose own checksums hold; counts
-    /// the others as lost.
+    /// Keeps the records between two LSNs that lie in `bytes` bytes at `offset` and whose own checksums hold;
+    /// counts the others as lost.
     fn salvage(&mut self, offset: u32, bytes: usize, (mut next, last): (Lsn, Lsn), reason: LossReason) {
         let lane = self.config.lane;
         let salt = self.target.place.salt();

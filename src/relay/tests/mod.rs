@@ -1,4 +1,5 @@
-//! The relay against a real lane on the simulated disk, with sessions that only write down what they are told.
+//! The relay against a real lane on the simulated disk, with sessions that only write down what they are
+//! told.
 
 mod rig;
 

@@ -1,7 +1,7 @@
 //! The listening socket of a core, and when it may be armed.
 //!
-//! When the kernel refuses a connection for want of descriptors or memory, the accept stays down for a while or until
-//! a descriptor is freed. It is never tried in a loop, and never given up.
+//! When the kernel refuses a connection for want of descriptors or memory, the accept stays down for a while
+//! or until a descriptor is freed. It is never tried in a loop, and never given up.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -21,8 +21,8 @@ const BIND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Sockets bound to one address, one per core; the kernel spreads connections over them once they listen.
 ///
-/// `SO_REUSEPORT` would let a second process of the same user take a share of the connections unseen, so a socket
-/// without it is bound and listens first: it fails if anyone listens there.
+/// `SO_REUSEPORT` would let a second process of the same user take a share of the connections unseen, so a
+/// socket without it is bound and listens first: it fails if anyone listens there.
 pub fn bind(address: SocketAddr, count: u16) -> io::Result<(Vec<Socket>, SocketAddr)> {
     if address.port() != 0 {
         await_free(address, BIND_TRIES)?;
@@ -92,6 +92,7 @@ impl Listener {
         Ok(Self { socket: TcpListener::from(OwnedFd::from(socket)), state: State::Down { until_us: 0 } })
     }
 
+    /// Its descriptor; open for as long as the listener lives.
     pub fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }

@@ -1,3 +1,5 @@
+//! Each row of the tables in `docs/ON_DISK.md` about what recovery finds.
+
 use crate::format::segment::SegmentHeader;
 use crate::format::{Incarnation, Lsn, Place, StoreId};
 use crate::io::{BLOCK_BYTES, SegmentId};
@@ -8,8 +10,8 @@ use crate::{Kind, Lane, LaneConfig, LossReason, RecoverError, RecoveryCase};
 const FIRST: SegmentId = SegmentId(0);
 const SECOND: SegmentId = SegmentId(1);
 
-/// One way for a log to be found. Each starts from five records in segment 0, LSN 1 alone in its batch (offset 4096),
-/// 2 to 4 in one (8192), 5 alone (12288), and a marker (16384).
+/// One way for a log to be found. Each starts from five records in segment 0, LSN 1 alone in its batch
+/// (offset 4096), 2 to 4 in one (8192), 5 alone (12288), and a marker (16384).
 struct Row {
     name: &'static str,
     harm: fn(&mut Rig),

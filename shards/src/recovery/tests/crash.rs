@@ -1,4 +1,5 @@
-//! A crash after every single I/O of short scripts, with every subset of the sectors that were not yet durable.
+//! A crash after every single I/O of short scripts, with every subset of the sectors that were not yet
+//! durable.
 
 use crate::rig::{Kept, Rig, config};
 use crate::testing::Rng;
@@ -140,8 +141,7 @@ fn crash_everywhere(script: &[Step], config: LaneConfig, exhaustive: usize, samp
 }
 
 #[test]
-fn after_a_crash_at_any_operation_with_any_sectors_kept_acknowledged_records_are_there_and_others_whole_or_gone()
- {
+fn after_a_crash_with_any_sectors_kept_acknowledged_records_are_there_and_others_whole_or_gone() {
     let crashes = crash_everywhere(SHORT, config(), 9, 300);
     assert!(crashes > 1000, "{crashes}");
 }

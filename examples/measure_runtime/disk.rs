@@ -1,5 +1,4 @@
-//! Measurements for docs/decisions/0001-runtime.md: durable overwrites through a bare ring, so that nothing of the
-//! driver is in the figures. Not tests: run them with `--ignored --nocapture`.
+//! Durable overwrites through a bare ring, so that nothing of the driver is in the figures.
 
 use std::os::fd::AsRawFd;
 
@@ -21,7 +20,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// Durable writes in windows of `depth`. Returns microseconds per write, and how many kernel workers there are.
+    /// Durable writes in windows of `depth`. Returns microseconds per write, and how many kernel workers
+    /// there are.
     fn write(&mut self, depth: usize, registered: bool) -> (f64, usize) {
         let started = self.clock.mono_us();
         let places = SEGMENT_BYTES / WRITE_BYTES as u64;
@@ -55,16 +55,16 @@ impl Bench {
     }
 }
 
-/// Kernel worker threads of this process: a request that would block is given to one, and an idle one stays a while.
+/// Kernel worker threads of this process: a request that would block is given to one, and an idle one stays a
+/// while.
 fn io_workers() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("proc is mounted");
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| name.starts_with("iou-wrk")).count()
 }
 
-#[test]
-#[ignore = "a measurement for docs/decisions/0001-runtime.md, not a test"]
-fn measure_durable_overwrites_by_depth_with_and_without_registered_buffers() {
+/// Prints what an overwrite costs, by depth, with and without registered buffers.
+pub fn measure() {
     let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
     let volume = FsVolume::open(dir.path()).expect("a directory of our own");
     volume.create_lane(LaneId(0)).expect("a lane");
