@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "every test binary uses a part")]
 
+pub mod peer;
 pub mod people;
 
 use std::io::{BufRead, BufReader, Read, Write};
