@@ -1,4 +1,11 @@
-//! The built program as a person or a script meets it: files, messages, formats, exit codes, HTTP and signals.
+//! The built program as a person or a script meets it: files, messages, formats, exit codes, HTTP and
+//! signals.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these tests run in real time, with files and threads of their own, and fail by panicking"
+)]
 
 mod support;
 
@@ -18,7 +25,6 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// A directory with a store in it, made by `trine init`.
-#[allow(clippy::disallowed_methods, reason = "a file of the test")]
 fn init(dir: &Path, name: &str) -> NodeArgs {
     let args = NodeArgs { data: dir.join(name), ..NodeArgs::in_dir(dir) };
     let config = dir.join("init.toml");
@@ -384,7 +390,6 @@ fn the_demonstration_holds_on_its_own_text_and_on_a_given_one() {
 
     let file = dir.path().join("lines.txt");
     let text: String = (0..4_500).map(|n| format!("{n}\n")).collect();
-    #[allow(clippy::disallowed_methods, reason = "a file of the test")]
     std::fs::write(&file, text).unwrap();
     let told = run(&["demo", "--input", arg(&file)]).expect(0);
     assert!(told.out.iter().any(|line| line.contains("4 500 acknowledged, 0 lost")), "{told:#?}");

@@ -2,6 +2,12 @@
 //!
 //! Each test prints its seed. `TRINE_TEST_SEED=N cargo test --test durability` repeats a run's choices.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these tests run in real time, with files and threads of their own, and fail by panicking"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -167,7 +173,8 @@ fn no_acknowledged_message_is_lost_or_repeated_by_kills_under_load() {
         }
         sender.settle().await;
         let node = node.expect("it runs");
-        let expected = sender.acknowledged.keys().filter(|n| **n as usize % RECIPIENTS == 0).count();
+        let to_first = |number: &&u128| (**number as usize).is_multiple_of(RECIPIENTS);
+        let expected = sender.acknowledged.keys().filter(to_first).count();
         let quiet = Instant::now() + PATIENCE;
         while live.len() < expected && Instant::now() < quiet {
             live.extend(take_one(&mut online).await);
@@ -180,8 +187,9 @@ fn no_acknowledged_message_is_lost_or_repeated_by_kills_under_load() {
             leave(driver).await;
             assert_all_arrived(&sender.acknowledged, recipient, &taken, 0);
         }
-        // Once the recipients' acknowledgements are on disk, what they took does not come again. A stop in order puts
-        // them there; without one, the last of them may be lost with the process, and the messages come once more.
+        // Once the recipients' acknowledgements are on disk, what they took does not come again. A stop in
+        // order puts them there; without one, the last of them may be lost with the process, and the messages
+        // come once more.
         node.stop();
         args().at(at).start().kill();
         let _node = args().at(at).start();
@@ -237,7 +245,6 @@ fn lanes(data: &Path) -> Vec<Vec<Segment>> {
 }
 
 impl Segment {
-    #[allow(clippy::disallowed_methods, reason = "the store of a node that does not run")]
     fn read(file: PathBuf) -> Self {
         let bytes = std::fs::read(&file).unwrap();
         let written =
@@ -246,7 +253,6 @@ impl Segment {
         Self { file, blocks }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the store of a node that does not run")]
     fn flip(&self, block: u64, choices: &mut Choices) {
         let (offset, bit) = (block * 4096 + choices.below(4096), choices.below(8));
         println!("flipping bit {bit} of byte {offset} in {}", self.file.display());
@@ -299,8 +305,8 @@ async fn fill_and_stop(node: Node) -> BTreeMap<u128, MailboxSeq> {
     sender.acknowledged
 }
 
-/// Damages a store, and checks that the node says what it lost and keeps everything else. `damage` tells whether what
-/// it did is of a kind that cannot go unnoticed.
+/// Damages a store, and checks that the node says what it lost and keeps everything else. `damage` tells
+/// whether what it did is of a kind that cannot go unnoticed.
 fn survives(damage: impl Fn(&[Vec<Segment>], &mut Choices) -> bool) {
     let dir = dir();
     let mut choices = Choices::seeded();

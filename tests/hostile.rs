@@ -1,5 +1,11 @@
 //! Clients that break the rules, against a node on which two others exchange messages and must not notice.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these tests run in real time, with files and threads of their own, and fail by panicking"
+)]
+
 mod support;
 
 use std::io::Write;
@@ -231,15 +237,16 @@ fn who_dawdles_before_the_login_is_closed_at_the_deadline_with_a_code() {
 
 #[test]
 fn a_wrong_first_frame_is_closed_with_its_code() {
+    type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
     let scene = Scene::new("");
-    let login = |change: &dyn Fn(&mut Vec<u8>)| {
+    let login = |change: Change<'_>| {
         let peer = Peer::shake_hands(scene.at());
         let mut bytes = encoded(&ClientFrame::Login(peer.login(&user(1))));
         change(&mut bytes);
         (peer, bytes)
     };
     // Offsets behind the header of 16 bytes: magic 0, versions 4 and 6, time 16, grant's end 88, proof 160.
-    let cases: [(&str, CloseCode, &dyn Fn(&mut Vec<u8>)); 12] = [
+    let cases: [(&str, CloseCode, Change<'_>); 12] = [
         ("wrong magic", CloseCode::Magic, &|bytes| bytes[16] = b'X'),
         ("later versions only", CloseCode::Version, &|bytes| bytes[20..24].copy_from_slice(&[0, 9, 0, 10])),
         ("bad proof", CloseCode::AuthFailed, &|bytes| bytes[16 + 160] ^= 1),

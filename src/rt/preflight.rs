@@ -208,8 +208,9 @@ fn ring_features(probed: io::Result<Vec<&'static str>>) -> Check {
     }
 }
 
-/// Keeps this process off huge pages from here on. A pinned buffer counts against the limit of locked memory with the
-/// whole page that holds it, so a few buffers of 64 KiB, scattered over huge pages of 2 MiB, would use up 8 MiB.
+/// Keeps this process off huge pages from here on. A pinned buffer counts against the limit of locked memory
+/// with the whole page that holds it, so a few buffers of 64 KiB, scattered over huge pages of 2 MiB, would
+/// use up 8 MiB.
 fn refuse_huge_pages() {
     // SAFETY: the call changes how later page faults are served, and touches no memory.
     let refused = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };

@@ -1,5 +1,5 @@
-//! What the black-box tests share: the built program in processes of its own, which are killed when a test ends however
-//! it ends, and waits that are bounded and look for a condition.
+//! What the black-box tests share: the built program in processes of its own, which are killed when a test
+//! ends however it ends, and waits that are bounded and look for a condition.
 
 #![allow(dead_code, reason = "every test binary uses a part")]
 
@@ -45,7 +45,6 @@ pub fn dir() -> tempfile::TempDir {
 
 /// Looks again and again until `look` finds something; panics with `what` when it never does.
 #[track_caller]
-#[allow(clippy::disallowed_methods, reason = "the pause between two looks; the condition decides")]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -90,7 +89,6 @@ pub struct Running {
 
 impl Running {
     /// Starts `command` and gives it `input` on standard input.
-    #[allow(clippy::disallowed_methods, reason = "a pipe that nobody reads would block the process")]
     pub fn start(mut command: Command, input: impl Into<Vec<u8>>) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -244,7 +242,6 @@ impl NodeArgs {
     /// Puts the arguments behind `command`.
     pub fn extend(&self, command: &mut Command) {
         let config = self.data.with_extension("toml");
-        #[allow(clippy::disallowed_methods, reason = "a file of the test")]
         std::fs::write(&config, &self.config).unwrap();
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))).to_string();
         command.args(["node", "--dev", "--http", "127.0.0.1:0", "--listen", &listen]);

@@ -1,4 +1,5 @@
-//! A client that does exactly what a test says, right or wrong: bytes over TCP, records over TLS, frames over both.
+//! A client that does exactly what a test says, right or wrong: bytes over TCP, records over TLS, frames over
+//! both.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -208,7 +209,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 impl Undisturbed {
     /// Starts the exchange, and waits until it runs.
-    #[allow(clippy::disallowed_methods, reason = "the pair must not share a thread with the test")]
     pub fn start(at: SocketAddr) -> Self {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);

@@ -1,14 +1,14 @@
-//! The demonstration: a node in a process of its own, a sender, a recipient who is online and one who is not, and a
-//! SIGKILL while messages are under way.
+//! The demonstration: a node in a process of its own, a sender, a recipient who is online and one who is not,
+//! and a SIGKILL while messages are under way.
 //!
 //! # Promise
-//! The verdict is drawn from what the clients saw, not from what the node says of itself: the receipts that the sender
-//! got are compared with what arrived. Nothing is left behind: the node ends and its directory goes, also on Ctrl-C
-//! and when the demonstration fails.
+//! The verdict is drawn from what the clients saw, not from what the node says of itself: the receipts that
+//! the sender got are compared with what arrived. Nothing is left behind: the node ends and its directory
+//! goes, also on Ctrl-C and when the demonstration fails.
 //!
 //! # Failure model
-//! A node that does not start is reported with the end of its log. A node that loses, repeats, changes or reorders a
-//! message, or that never answers, makes the verdict fail; nothing here waits for ever.
+//! A node that does not start is reported with the end of its log. A node that loses, repeats, changes or
+//! reorders a message, or that never answers, makes the verdict fail; nothing here waits for ever.
 //!
 //! Called by `trine demo` only.
 
@@ -76,7 +76,8 @@ pub fn run(options: &DemoOptions) -> Result<Exit, CliError> {
                 Ok(if report.ok() { Exit::Ok } else { Exit::Failed })
             }
             _ = signals.next() => {
-                Err(CliError::new(Exit::Interrupted, "interrupted; the node is stopped and its directory removed".into()))
+                let message = "interrupted; the node is stopped and its directory removed";
+                Err(CliError::new(Exit::Interrupted, message.into()))
             }
         }
     })
@@ -156,7 +157,8 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    /// The sender sends, the online recipient receives, and in the middle the node is killed and started again.
+    /// The sender sends, the online recipient receives, and in the middle the node is killed and started
+    /// again.
     async fn exchange(
         &self,
         node: NodeProcess,
@@ -232,8 +234,8 @@ fn accepted(sent: &[Sent], recipient: usize) -> usize {
     mine.filter(|sent| matches!(sent.outcome, Outcome::Accepted { .. })).count()
 }
 
-/// Limits that a long text exceeds, raised: an offline recipient's mailbox must hold all of it, and the sender is as
-/// fast as the node lets it be.
+/// Limits that a long text exceeds, raised: an offline recipient's mailbox must hold all of it, and the
+/// sender is as fast as the node lets it be.
 fn settings_for(text: &Text) -> Vec<(&'static str, String)> {
     let limits = Limits::default();
     let (lines, messages) = (text.len() as u64, (text.len() * RECIPIENTS) as u64);

@@ -38,7 +38,8 @@ impl Recipient {
         Self { driver, numbering, arrivals: Vec::new(), caught_up: false, past_lost: false }
     }
 
-    /// Takes what arrives until there is as much as `enough` says, once it says so, or until nothing comes any more.
+    /// Takes what arrives until there is as much as `enough` says, once it says so, or until nothing comes
+    /// any more.
     pub(super) async fn receive_until(
         &mut self,
         mut enough: oneshot::Receiver<usize>,

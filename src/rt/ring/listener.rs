@@ -14,8 +14,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 const RETRY_US: u64 = 100_000;
 /// Connections that the kernel may complete before they are accepted.
 const BACKLOG: i32 = 4_096;
-/// How often, and after which pause, an address in use is tried again: two seconds in all. The kernel takes the rings
-/// of a killed process down, and lets go of its sockets, some milliseconds after that process was reaped.
+/// How often, and after which pause, an address in use is tried again: two seconds in all. The kernel takes
+/// the rings of a killed process down, and lets go of its sockets, some milliseconds after that process was
+/// reaped.
 const BIND_TRIES: u32 = 200;
 const BIND_PAUSE: Duration = Duration::from_millis(10);
 
