@@ -14,6 +14,9 @@
 pub mod buffer;
 mod checksum;
 pub mod format;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod io;
 pub mod lane;
 pub mod recovery;

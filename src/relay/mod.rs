@@ -54,6 +54,8 @@ pub use attach::{AttachRefusal, Attachment, Window};
 pub use catch_up::ReadEnd;
 pub use mailbox::MailboxKey;
 pub use quota::{Bucket, Rate};
+#[doc(hidden)]
+pub use records::fuzz_records;
 pub use recover::Recovering;
 pub(crate) use table::hasher;
 

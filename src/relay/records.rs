@@ -160,6 +160,19 @@ pub(super) fn decode_dedup(bytes: &[u8]) -> Option<(Address, impl Iterator<Item 
     Some((Address(array(head, 0)), entries))
 }
 
+/// Decodes any bytes as every record of the relay: for the fuzz target, and for the random test that stands in for it.
+pub fn fuzz_records(bytes: &[u8]) {
+    if let Some(message) = MessageRecord::decode(bytes) {
+        assert_eq!(message.payload.len() + MESSAGE_HEAD_BYTES, bytes.len());
+    }
+    if let Some(state) = StateRecord::decode(bytes) {
+        assert_eq!(STATE_HEAD_BYTES + state.devices.len() * DEVICE_BYTES, bytes.len());
+    }
+    if let Some((_, entries)) = decode_dedup(bytes) {
+        assert_eq!(DEDUP_HEAD_BYTES + entries.count() * DEDUP_ENTRY_BYTES, bytes.len());
+    }
+}
+
 /// `N` bytes at a constant offset of a fixed-size head.
 fn array<const N: usize, const M: usize>(bytes: &[u8; M], at: usize) -> [u8; N] {
     let mut out = [0; N];
@@ -170,6 +183,13 @@ fn array<const N: usize, const M: usize>(bytes: &[u8; M], at: usize) -> [u8; N] 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_understood(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+            fuzz_records(&bytes);
+        }
+    }
 
     fn message() -> MessageRecord<'static> {
         MessageRecord {

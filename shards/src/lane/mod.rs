@@ -23,6 +23,8 @@ pub mod read;
 
 mod batch;
 mod ops;
+#[cfg(test)]
+mod reclaim_tests;
 pub(crate) mod segments;
 mod space;
 #[cfg(test)]

@@ -140,16 +140,16 @@ impl Segments {
         self.spares().min_by_key(|(id, segment)| (segment.incarnation, *id)).map(|(id, _)| id)
     }
 
-    /// Ends the active use of a segment. `appended` is the last LSN given out.
-    pub fn seal(&mut self, id: SegmentId, sound: bool, ledger: &Ledger, appended: Lsn) {
+    /// Ends the active use of a segment.
+    pub fn seal(&mut self, id: SegmentId, sound: bool) {
         if let Some(segment) = self.get_mut(id) {
             segment.role = Role::Sealed;
             segment.sound &= sound;
         }
-        self.note_release(id, ledger, appended);
     }
 
-    /// To be called when a record of `id` died: starts the way to reuse if it was the last.
+    /// Starts the way of `id` to reuse if it is sealed and nothing in it lives. `appended` is the last LSN
+    /// given out.
     pub fn note_release(&mut self, id: SegmentId, ledger: &Ledger, appended: Lsn) {
         let empty = ledger.live(id).is_empty();
         if let Some(segment) = self.get_mut(id)

@@ -59,8 +59,13 @@ impl Lane {
     /// If more records of the segment are released than were counted.
     pub fn release(&mut self, loc: RecordLoc, kind: Kind) {
         self.ledger.release(loc, kind);
+        self.free_if_dead(loc.segment);
+    }
+
+    /// Lets a sealed segment in which nothing lives be used again, unless that is for its owner to say.
+    pub(super) fn free_if_dead(&mut self, segment: SegmentId) {
         if !self.config.owner_reclaims {
-            self.segments.note_release(loc.segment, &self.ledger, self.next_lsn.previous());
+            self.segments.note_release(segment, &self.ledger, self.next_lsn.previous());
         }
     }
 

@@ -172,6 +172,57 @@ fn two_failures_in_a_row_turn_the_lane_read_only_and_name_the_records_that_are_n
     assert!(rig.lane.is_drained());
 }
 
+/// The place of the preparation, or else of the write, among the operations that wait.
+fn waiting(rig: &Rig, write: bool) -> usize {
+    rig.disk.pending().iter().position(|op| (op.sectors > 0) == write).unwrap()
+}
+
+#[test]
+fn a_full_disk_does_not_end_a_lane_whose_failed_batch_is_on_its_way_to_a_spare() {
+    // The preparation fails while the header of the spare is written, or while the batch is.
+    for writes_before in [0, 1] {
+        let mut rig = Rig::new(1);
+        rig.put(b"before");
+        rig.append(Kind::Message, b"moved").unwrap();
+        rig.poll();
+        rig.disk.inject(Fault::WriteError);
+        assert!(rig.step() && rig.completions.last().unwrap().starts_with("WriteFailed"));
+        rig.append(Kind::Message, b"waits").unwrap();
+        rig.poll();
+        for _ in 0..writes_before {
+            let done = rig.disk.complete(waiting(&rig, true)).unwrap();
+            rig.finish(done);
+        }
+        // Now the spare is in use, and another one is wanted.
+        rig.poll();
+        rig.disk.inject(Fault::NoSpace);
+        let done = rig.disk.complete(waiting(&rig, false)).unwrap();
+        let completion = rig.finish(done);
+        assert!(matches!(completion, Completion::PrepareFailed(Errno(28))), "{completion:?}");
+        assert_eq!((rig.lane.usage().read_only, rig.refused), (None, None));
+        rig.drain();
+        let payloads: Vec<_> = rig.committed.iter().map(|kept| kept.payload.as_slice()).collect();
+        assert_eq!(payloads, [b"before".as_slice(), b"moved", b"waits"]);
+        rig.put(b"the lane goes on");
+    }
+}
+
+#[test]
+fn a_full_disk_ends_a_lane_whose_failed_batch_has_nowhere_to_go() {
+    let mut rig = Rig::new(1);
+    rig.append(Kind::Message, b"moved").unwrap();
+    rig.poll();
+    rig.step();
+    rig.poll();
+    rig.disk.inject(Fault::WriteError);
+    let done = rig.disk.complete(waiting(&rig, true)).unwrap();
+    assert!(matches!(rig.finish(done), Completion::WriteFailed(_)), "a segment is being prepared");
+    rig.disk.inject(Fault::NoSpace);
+    let done = rig.disk.complete(waiting(&rig, false)).unwrap();
+    assert!(matches!(rig.finish(done), Completion::Refused { .. }));
+    assert_eq!(rig.refused, Some((Lsn(1), Lsn(1))));
+}
+
 #[test]
 fn a_failure_after_a_success_counts_as_the_first_again() {
     let mut rig = Rig::with(1, LaneConfig { segments_max: 12, ..config() });

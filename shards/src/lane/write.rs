@@ -225,8 +225,8 @@ impl Lane {
 
     fn seal_active(&mut self, sound: bool) {
         if let Some(active) = self.active.take() {
-            let appended = self.next_lsn.previous();
-            self.segments.seal(active.place.segment, sound, &self.ledger, appended);
+            self.segments.seal(active.place.segment, sound);
+            self.free_if_dead(active.place.segment);
         }
     }
 
