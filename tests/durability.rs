@@ -347,6 +347,9 @@ fn survives(damage: impl Fn(&[Vec<Segment>], &mut Choices) -> bool) {
         // What is damaged stays readable as far as it goes, also for the next process.
         node.stop();
         let node = args.start();
+        for watcher in &mut watchers {
+            assert!(!hears_of_a_loss(watcher).await, "a loss is told of once");
+        }
         node.stop();
     });
 }

@@ -13,8 +13,9 @@ const SEGMENT_BYTES: u32 = 64 * 1024;
 const BUFFER_BYTES: usize = 8 * 1024;
 const LANE: LaneId = LaneId(0);
 
-/// Decodes `bytes` as everything that stands in a segment, then recovers a lane whose only segment begins with them.
-/// Panics if a decoder does, or if recovery takes a segment that cannot be read for an error of its own.
+/// Decodes `bytes` as everything that stands in a segment, then recovers a lane whose only segment begins
+/// with them. Panics if a decoder does, or if recovery takes a segment that cannot be read for an error of
+/// its own.
 pub fn segment(bytes: &[u8]) {
     let _ = BatchHeader::decode(bytes);
     let _ = SegmentHeader::decode(bytes, StoreId([0; 16]), LANE, SegmentId(0));

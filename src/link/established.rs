@@ -12,8 +12,8 @@ use super::record::{
     RECORD_HEADER_BYTES, RECORD_OVERHEAD_BYTES, RECORD_PLAIN_BYTES_MAX, RecordKey, content, record_bytes,
 };
 
-/// Most bytes that a link holds for a consumer that stopped. Enough for what the kernel had already handed over when
-/// receiving was switched off: all buffers of a core, at worst.
+/// Most bytes that a link holds for a consumer that stopped. Enough for what the kernel had already handed
+/// over when receiving was switched off: all buffers of a core, at worst.
 pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most records in a row without application data.
 pub(super) const EMPTY_RECORDS_MAX: u32 = 32;

@@ -3,7 +3,7 @@
 //! # Purpose
 //! Bytes of a connection become frames, frames become calls of the relay or crossings to the core that is
 //! home to the recipient, and what the relay answers becomes frames again. Nothing here knows sockets, files
-//! or clocks: the runtime, or the simulator, drives it through [`CoreLogic`].
+//! or clocks: the runtime, or the simulator, drives it through [`CoreLogic`](crate::rt::api::CoreLogic).
 //!
 //! # Promises
 //! * A connection logs in anywhere and lives at home: after login it moves to the core that owns its mailbox.

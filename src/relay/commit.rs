@@ -116,6 +116,7 @@ impl Relay {
             unreachable!("every committed state was staged, in this order");
         };
         assert_eq!(lsn, record.lsn, "commits come in the order of staging");
+        self.epoch_is_durable(key);
         if let Some(old) = self.mailboxes[key].state.loc.replace(record.loc) {
             self.book(lane).replaced.push((old, Kind::MailboxState));
         }

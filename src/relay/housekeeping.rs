@@ -77,10 +77,19 @@ impl Relay {
 
     /// Once every mailbox of a damaged lane has its new epoch on disk, the loss is no news any more.
     fn acknowledge_loss(&mut self, lanes: &mut LaneSet, lane: LaneId) {
-        let book = self.book(lane);
-        if book.owes_loss && book.dirty.is_empty() && book.staged.is_empty() {
-            book.owes_loss = false;
+        if self.book(lane).owes_epochs.take_if(|owed| *owed == 0).is_some() {
             lanes.lane_mut(lane).acknowledge_loss();
+        }
+    }
+
+    /// The epoch that tells of a loss is on disk, or its mailbox is gone.
+    pub(super) fn epoch_is_durable(&mut self, key: MailboxKey) {
+        let mailbox = &mut self.mailboxes[key];
+        let lane = mailbox.lane;
+        if std::mem::take(&mut mailbox.state.owes_epoch)
+            && let Some(owed) = &mut self.book(lane).owes_epochs
+        {
+            *owed -= 1;
         }
     }
 
@@ -153,6 +162,7 @@ impl Relay {
         }
         if mailbox.is_idle() {
             let (lane, loc) = (mailbox.lane, mailbox.state.loc);
+            self.epoch_is_durable(key);
             self.mailboxes.remove(key);
             if let Some(loc) = loc {
                 lanes.lane_mut(lane).release(loc, Kind::MailboxState);

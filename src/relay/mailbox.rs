@@ -58,6 +58,8 @@ pub(super) struct StateOnDisk {
     pub loc: Option<RecordLoc>,
     /// Memory is ahead of the newest staged or committed record.
     pub dirty: bool,
+    /// It has an epoch that tells of a loss, and no record of that is committed.
+    pub owes_epoch: bool,
     /// It waits in the lane's list of dirty mailboxes.
     pub listed: bool,
 }

@@ -5,14 +5,14 @@
 //! and is pushed to every device of the address until each has acknowledged it or its time to live ends.
 //!
 //! # Promises
-//! * ACCEPTED is made in one place only ([`commit`]), from the completion of the write that made the message
+//! * ACCEPTED is made in one place only (`commit`), from the completion of the write that made the message
 //!   durable.
 //! * Order per mailbox is commit order. A message is delivered at least once or expires; the same message id
 //!   within
 //!   the dedup window is stored once and gets the same receipt.
 //! * Producers are never slowed by consumers: a device that falls behind is switched to *cursor mode*, costs
 //!   no
-//!   memory for what it has not read, and reads on from the log when it acknowledges ([`catch_up`]).
+//!   memory for what it has not read, and reads on from the log when it acknowledges (`catch_up`).
 //!
 //! # Failure model
 //! A crash loses nothing that was acknowledged. It may forget the last moments of a device's
@@ -219,8 +219,8 @@ struct LaneBook {
     relocation: Option<housekeeping::Relocation>,
     /// Records replaced by ones that have just been committed.
     replaced: Vec<(RecordLoc, Kind)>,
-    /// The lane has lost data, and the new epochs that tell of it are not all durable yet.
-    owes_loss: bool,
+    /// The lane has lost data, and so many mailboxes have a new epoch that is not on disk yet.
+    owes_epochs: Option<u32>,
     /// Since when the lane has taken nothing because its buffers were all in use.
     busy_since_us: Option<u64>,
 }
@@ -234,7 +234,7 @@ impl LaneBook {
             dirty: VecDeque::new(),
             relocation: None,
             replaced: Vec::new(),
-            owes_loss: false,
+            owes_epochs: None,
             busy_since_us: None,
         }
     }

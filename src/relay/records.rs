@@ -160,7 +160,8 @@ pub(super) fn decode_dedup(bytes: &[u8]) -> Option<(Address, impl Iterator<Item 
     Some((Address(array(head, 0)), entries))
 }
 
-/// Decodes any bytes as every record of the relay: for the fuzz target, and for the random test that stands in for it.
+/// Decodes any bytes as every record of the relay: for the fuzz target, and for the random test that stands
+/// in for it.
 pub fn fuzz_records(bytes: &[u8]) {
     if let Some(message) = MessageRecord::decode(bytes) {
         assert_eq!(message.payload.len() + MESSAGE_HEAD_BYTES, bytes.len());
@@ -182,11 +183,14 @@ fn array<const N: usize, const M: usize>(bytes: &[u8; M], at: usize) -> [u8; N] 
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection;
+    use proptest::prelude::any;
+
     use super::*;
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_refused_or_understood(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+        fn any_bytes_are_refused_or_understood(bytes in collection::vec(any::<u8>(), 0..400)) {
             fuzz_records(&bytes);
         }
     }

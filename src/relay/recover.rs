@@ -146,7 +146,7 @@ impl Recovering {
             let lane = LaneId(self.relay.first_lane.0 + index as u16);
             if damaged(lane) {
                 let book = self.relay.book(lane);
-                book.owes_loss = true;
+                book.owes_epochs = Some(0);
                 book.epoch = Epoch(self.now_ms.max(book.epoch.0 + 1));
             }
         }
@@ -162,6 +162,9 @@ impl Recovering {
                 self.relay.mailboxes[key].epoch = epoch;
             }
             if damaged(lane) {
+                self.relay.mailboxes[key].state.owes_epoch = true;
+                let owed = &mut self.relay.book(lane).owes_epochs;
+                *owed = owed.map(|owed| owed + 1);
                 self.relay.mark_dirty(key);
             }
         }

@@ -50,8 +50,8 @@ pub enum Event<'a> {
     /// The whole of a buffer given to [`Effects::send`] was taken by the kernel, or the connection failed
     /// (then [`Event::Closed`] follows). The buffer returns either way.
     Sent { conn: ConnId, buf: Vec<u8>, ok: bool },
-    /// Some bytes of a buffer given to [`Effects::send`] were taken by the kernel, and the rest is still to go: the
-    /// peer is slow, but it reads.
+    /// Some bytes of a buffer given to [`Effects::send`] were taken by the kernel, and the rest is still to
+    /// go: the peer is slow, but it reads.
     SendProgress { conn: ConnId },
     /// The connection ended. It is the last event of this `conn`, and comes after every buffer has returned,
     /// also when the logic itself closed it.

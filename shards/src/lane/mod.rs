@@ -182,6 +182,8 @@ pub struct Lane {
     read_only: Option<Errno>,
     last_commit_us: u64,
     closing: bool,
+    /// Something is to be recorded that only the header of a segment holds.
+    owes_header: bool,
 }
 
 /// What recovery learned, from which the running lane is made.
@@ -219,6 +221,7 @@ impl Lane {
             read_only: None,
             last_commit_us: 0,
             closing: false,
+            owes_header: false,
         }
     }
 

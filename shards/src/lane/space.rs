@@ -136,10 +136,11 @@ impl Lane {
     }
 
     /// The loss that recovery reported has been dealt with durably (for instance by new mailbox epochs), so
-    /// that the next recovery need not report it as new. Takes effect on disk when the next segment is
-    /// opened.
+    /// that the next recovery need not report it as new. That stands in the header of the next segment, which is
+    /// opened as soon as the lane is idle and has a spare.
     pub fn acknowledge_loss(&mut self) {
         for segment in self.segments.iter_mut() {
+            self.owes_header |= segment.known_lost != segment.missing;
             segment.known_lost = segment.missing;
         }
     }
@@ -186,7 +187,7 @@ impl Lane {
     }
 
     /// True if another segment can be made, as far as is known.
-    fn may_grow(&self) -> bool {
+    pub(super) fn may_grow(&self) -> bool {
         self.prepare.is_some() || (self.is_below_limit() && self.prepare_failed.is_none())
     }
 

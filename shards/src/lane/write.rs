@@ -56,7 +56,12 @@ impl Lane {
         if self.write.is_some() {
             return;
         }
-        let Some(batch) = self.queue.front() else { return self.write_marker_if_due(now_us, out) };
+        let Some(batch) = self.queue.front() else {
+            if self.owes_header && self.segments.spare_count() > usize::from(!self.may_grow()) {
+                return self.open_segment(out);
+            }
+            return self.write_marker_if_due(now_us, out);
+        };
         match self.active {
             Some(active) if self.fits(&active, batch.meta.bytes(), BLOCK_BYTES) => {
                 self.write_batch(active, out);
@@ -199,6 +204,7 @@ impl Lane {
     fn open_segment(&mut self, out: &mut Vec<DiskOp>) {
         let Some(id) = self.segments.next_spare() else { return };
         let Some(mut buf) = self.header_buf.take() else { return };
+        self.owes_header = false;
         self.seal_active(true);
         self.incarnation = Incarnation(self.incarnation.0 + 1);
         let previous = self.segments.get(id).map_or(Incarnation(0), |segment| segment.incarnation);

@@ -305,6 +305,18 @@ fn a_loss_that_was_dealt_with_is_not_reported_as_new_and_a_further_one_is() {
 }
 
 #[test]
+fn a_loss_that_was_dealt_with_is_recorded_although_nothing_more_is_appended() {
+    let mut rig = log_of_five();
+    rig.disk.flip_bit(LANE, FIRST, 8192 + 128 + 128 + 50, 1);
+    assert!(rig.reopen().0.has_loss());
+    rig.put(b"opens a segment whose header does not know of the loss");
+    rig.lane.acknowledge_loss();
+    rig.drain();
+    let (report, _) = rig.reopen();
+    assert_eq!((report.has_loss(), report.known_lost_records), (false, 1));
+}
+
+#[test]
 fn a_segment_freed_before_the_newest_header_is_not_read_again() {
     let mut rig = Rig::new(1);
     let kept = rig.fill_segment(3000);
