@@ -18,6 +18,7 @@
     reason = "a benchmark reads clocks and files, starts processes, and waits"
 )]
 
+mod alloc;
 mod error;
 mod host;
 mod load;
@@ -35,6 +36,9 @@ use error::{BenchError, Result};
 use report::Report;
 use scenario::{Effort, Scenario};
 use server::Bench;
+
+#[global_allocator]
+static ALLOCATOR: alloc::Counting = alloc::Counting;
 
 const EXAMPLES: &str = "\
 Examples:

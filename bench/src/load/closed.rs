@@ -81,7 +81,7 @@ impl<P: Protocol> Load<P> {
     }
 
     /// Keeps every flow's window full for `time`. Returns how many messages ended in it.
-    fn keep_busy(&mut self, window: u32, time: Duration) -> Result<u64> {
+    pub fn keep_busy(&mut self, window: u32, time: Duration) -> Result<u64> {
         let until = Instant::now() + time;
         let mut ended = 0;
         let mut freed: Vec<usize> = (0..self.flows.len()).collect();

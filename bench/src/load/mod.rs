@@ -8,6 +8,7 @@
 mod closed;
 mod conn;
 mod open;
+mod storm;
 
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,8 +57,6 @@ pub struct FlowSpec<P> {
 struct Flow {
     sender: usize,
     outstanding: u32,
-    /// Listed among those to refill.
-    listed: bool,
 }
 
 /// All connections of a load and what drives them.
@@ -85,7 +84,7 @@ impl<P: Protocol> Load<P> {
             for protocol in receiver.into_iter().chain([sender]) {
                 load.add(addr, flow, protocol)?;
             }
-            load.flows.push(Flow { sender: load.conns.len() - 1, outstanding: 0, listed: false });
+            load.flows.push(Flow { sender: load.conns.len() - 1, outstanding: 0 });
             if load.conns.len().is_multiple_of(OPENING_AT_ONCE) {
                 load.await_ready()?;
             }

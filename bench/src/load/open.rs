@@ -31,7 +31,6 @@ pub struct Latency {
     pub p50_us: f64,
     pub p99_us: f64,
     pub p999_us: f64,
-    pub max_us: f64,
     /// How late messages left, at the 99th percentile.
     pub lag_p99_us: f64,
     /// Share of the time for which the generator had work.
@@ -111,7 +110,6 @@ impl<P: Protocol> Load<P> {
             p50_us: us(response.value_at_quantile(0.5)),
             p99_us: us(response.value_at_quantile(0.99)),
             p999_us: us(response.value_at_quantile(0.999)),
-            max_us: us(response.max()),
             lag_p99_us: us(lag.value_at_quantile(0.99)),
             busy: self.work_ns as f64 / (warm_up + measured).as_nanos() as f64,
             lost: schedule.messages - ended,

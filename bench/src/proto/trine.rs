@@ -80,6 +80,17 @@ impl Users {
         Ok(FlowSpec { sender: self.side(number, true, Role::Receiver)?, receiver: None })
     }
 
+    /// A session of this user, or of user 0, that only logs in.
+    pub fn session(&self, identity: Option<Arc<UserIdentity>>) -> Result<TrineClient> {
+        let identity = identity.map_or_else(|| Self::identity(0).map(Arc::new), Ok)?;
+        Ok(TrineClient {
+            client: self.client_of(identity, false),
+            role: Role::Receiver,
+            id: [0; 16],
+            count: 0,
+        })
+    }
+
     fn side(&self, number: u64, receives: bool, role: Role) -> Result<TrineClient> {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&(self.run ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes());

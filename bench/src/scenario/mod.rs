@@ -1,6 +1,12 @@
 //! What is measured: one file per scenario, each a function from the bench to rows.
 
+mod allocations;
 mod durable;
+mod idle;
+mod live;
+mod logins;
+mod restart;
+mod two_cores;
 
 use std::time::Duration;
 
@@ -42,15 +48,34 @@ impl Effort {
 /// A scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
+    /// 64 pairs, ephemeral and durable class, against NATS core
+    #[value(name = "live-1to1")]
+    Live,
     /// 64 senders append with acknowledgement after the flush, against Redis streams
     DurablePublish,
+    /// The durable live work on two cores against one
+    TwoCores,
+    /// Memory of sessions that say nothing
+    IdleSessions,
+    /// New connections, handshakes and logins
+    Logins,
+    /// Start with many queued messages
+    Restart,
+    /// Allocations per message in steady state
+    Allocations,
 }
 
 impl Scenario {
     /// Runs it.
     pub fn run(self, bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
         match self {
+            Self::Live => live::run(bench, effort, say),
             Self::DurablePublish => durable::run(bench, effort, say),
+            Self::TwoCores => two_cores::run(bench, effort, say),
+            Self::IdleSessions => idle::run(bench, effort, say),
+            Self::Logins => logins::run(bench, effort, say),
+            Self::Restart => restart::run(bench, effort, say),
+            Self::Allocations => allocations::run(bench, effort, say),
         }
     }
 }
