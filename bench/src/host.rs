@@ -13,21 +13,23 @@ const FILES_WANTED: u64 = 1 << 20;
 /// Which processors the servers and the generator run on.
 #[derive(Clone, Debug)]
 pub struct Processors {
-    /// For the generator: the last one this process may use.
+    /// For the generator: the last one that is left.
     pub generator: usize,
-    /// For servers: the first one.
+    /// For servers.
     pub server: usize,
     /// All of them.
     pub all: Vec<usize>,
 }
 
 impl Processors {
-    /// Reads what this process may use.
-    pub fn detect() -> Result<Self> {
+    /// Reads what this process may use. `server` is for the servers if named, else the first.
+    pub fn detect(server: Option<usize>) -> Result<Self> {
         let set = sched_getaffinity(None).context("reading the processors of this process")?;
         let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect();
-        match (all.first(), all.last()) {
-            (Some(&server), Some(&generator)) if server != generator => Ok(Self { generator, server, all }),
+        let server = server.or(all.first().copied());
+        let generator = all.iter().rev().copied().find(|cpu| Some(*cpu) != server);
+        match (server.filter(|cpu| all.contains(cpu)), generator) {
+            (Some(server), Some(generator)) => Ok(Self { generator, server, all }),
             _ => Err(BenchError::Missing(
                 "a benchmark needs two processors: one for the server, one for the load generator".into(),
             )),

@@ -40,6 +40,9 @@ use server::Bench;
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
+/// More than this is more than the node's send window.
+const WINDOW_MAX: u32 = 1024;
+
 const EXAMPLES: &str = "\
 Examples:
   cargo build --release
@@ -64,6 +67,15 @@ struct Args {
     /// Runs of everything; the median counts [default: 5]
     #[arg(long)]
     runs: Option<usize>,
+    /// Messages under way per sender in closed loops
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16], value_name = "N,N")]
+    windows: Vec<u32>,
+    /// Leave the peers out, for profiling the node
+    #[arg(long)]
+    no_peers: bool,
+    /// The processor that servers are pinned to; best the one that takes the disk's interrupts [default: the first]
+    #[arg(long, value_name = "N")]
+    server_cpu: Option<usize>,
     /// The node's binary [default: target/release/trine]
     #[arg(long, value_name = "FILE")]
     trine: Option<PathBuf>,
@@ -87,13 +99,15 @@ fn run(args: Args) -> Result<bool> {
     let scenarios = choose(&args.scenario)?;
     let trine = find_trine(args.trine)?;
     let dir = args.dir.unwrap_or_else(std::env::temp_dir);
-    let bench = Bench { trine, dir, processors: host::Processors::detect()? };
-    let effort = Effort::new(args.runs.unwrap_or(if args.quick { 1 } else { 5 }).max(1), args.quick);
+    let bench = Bench { trine, dir, processors: host::Processors::detect(args.server_cpu)? };
+    let runs = args.runs.unwrap_or(if args.quick { 1 } else { 5 }).max(1);
+    let windows = args.windows.into_iter().map(|window| window.clamp(1, WINDOW_MAX)).collect();
+    let effort = Effort::new(runs, windows, !args.no_peers, args.quick);
     let mut report = Report::new(args.json);
     introduce(&bench, &report)?;
     for scenario in scenarios {
         let say = |words: &str| eprintln!("{words}");
-        let rows = scenario.run(&bench, effort, &say)?;
+        let rows = scenario.run(&bench, &effort, &say)?;
         report.rows(&rows);
     }
     Ok(!report.has_missed())

@@ -29,7 +29,7 @@ const NONE_PER_MESSAGE: f64 = 0.001;
 const WARM_UPS: u32 = 5;
 
 /// Runs the scenario.
-pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
+pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     alloc::do_not_count_this_thread();
     let mut rows = Vec::new();
     for (class, name) in [(MessageClass::Ephemeral, "ephemeral"), (MessageClass::Durable, "durable")] {
@@ -67,7 +67,7 @@ struct Counted {
     messages: u64,
 }
 
-fn count(bench: &Bench, effort: Effort, class: MessageClass) -> Result<Counted> {
+fn count(bench: &Bench, effort: &Effort, class: MessageClass) -> Result<Counted> {
     let dir = bench.fresh_dir("node")?;
     let (node, id) = bench.processors.on(&[bench.processors.server], || start(&dir.path().join("data")))?;
     let addr = node.address().ok_or_else(|| failed("it listens nowhere"))?;

@@ -11,16 +11,15 @@ use crate::server::trine::TrineServer;
 use crate::server::{Bench, Server, redis};
 
 const NAME: &str = "durable-publish";
-const WINDOWS: [u32; 2] = [1, 16];
 /// Numbers of recipients begin here, out of the way of senders.
 pub const RECIPIENTS_FROM: u64 = 1_000_000;
 
 /// Runs the scenario.
-pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
-    let with_peer = redis::version().inspect_err(|error| say(&error.to_string())).is_ok();
+pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
+    let with_peer = effort.peers && redis::version().inspect_err(|error| say(&error.to_string())).is_ok();
     let mut rows = Vec::new();
     let mut rate = f64::INFINITY;
-    for window in WINDOWS {
+    for &window in &effort.windows {
         let (mut trine, mut peer) = (Vec::new(), Vec::new());
         for run in 1..=effort.runs {
             say(&format!("{NAME}: window {window}, run {run} of {}", effort.runs));
@@ -29,9 +28,7 @@ pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>
                 peer.push(closed_redis(bench, effort, window)?);
             }
         }
-        if window == 1 {
-            rate = moderate_rate(&trine, &peer);
-        }
+        rate = rate.min(moderate_rate(&trine, &peer));
         let targets = ClosedRows {
             scenario: NAME,
             work: format!("window {window}"),
@@ -66,22 +63,22 @@ fn appenders(server: &Server) -> Result<Load<RedisAppender>> {
     Load::connect(server.addr, (0..FLOWS).map(flow).collect())
 }
 
-fn closed_trine(bench: &Bench, effort: Effort, window: u32) -> Result<Throughput> {
+fn closed_trine(bench: &Bench, effort: &Effort, window: u32) -> Result<Throughput> {
     let trine = bench.trine(1)?;
     publishers(&trine)?.closed(window, effort.warm_up, effort.measured, &trine.server)
 }
 
-fn closed_redis(bench: &Bench, effort: Effort, window: u32) -> Result<Throughput> {
+fn closed_redis(bench: &Bench, effort: &Effort, window: u32) -> Result<Throughput> {
     let server = bench.redis()?;
     appenders(&server)?.closed(window, effort.warm_up, effort.measured, &server)
 }
 
-fn open_trine(bench: &Bench, effort: Effort, rate: f64) -> Result<Latency> {
+fn open_trine(bench: &Bench, effort: &Effort, rate: f64) -> Result<Latency> {
     let trine = bench.trine(1)?;
     publishers(&trine)?.open(rate, effort.warm_up, effort.measured)
 }
 
-fn open_redis(bench: &Bench, effort: Effort, rate: f64) -> Result<Latency> {
+fn open_redis(bench: &Bench, effort: &Effort, rate: f64) -> Result<Latency> {
     let server = bench.redis()?;
     appenders(&server)?.open(rate, effort.warm_up, effort.measured)
 }

@@ -25,7 +25,7 @@ struct Held {
 }
 
 /// Runs the scenario.
-pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
+pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let files = host::raise_file_limit()?;
     // The node and the generator each need one descriptor per session.
     let sessions = effort.sessions.min(files.saturating_sub(OTHER_FILES) as usize);

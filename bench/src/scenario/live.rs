@@ -14,17 +14,16 @@ use crate::server::trine::TrineServer;
 use crate::server::{Bench, Server, nats};
 
 const NAME: &str = "live-1to1";
-const WINDOWS: [u32; 2] = [1, 16];
 /// The classes, and how many times the processor time of NATS each may take.
 const CLASSES: [(MessageClass, &str, f64); 2] =
     [(MessageClass::Ephemeral, "ephemeral", 1.0), (MessageClass::Durable, "durable", 1.5)];
 
 /// Runs the scenario.
-pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
-    let with_peer = nats::version().inspect_err(|error| say(&error.to_string())).is_ok();
+pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
+    let with_peer = effort.peers && nats::version().inspect_err(|error| say(&error.to_string())).is_ok();
     let mut rows = Vec::new();
     let mut rate = f64::INFINITY;
-    for window in WINDOWS {
+    for &window in &effort.windows {
         let (mut ours, mut peer) = ([Vec::new(), Vec::new()], Vec::new());
         for run in 1..=effort.runs {
             say(&format!("{NAME}: window {window}, run {run} of {}", effort.runs));
@@ -36,9 +35,7 @@ pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>
             }
         }
         for (runs, (_, class, times)) in ours.iter().zip(CLASSES) {
-            if window == 1 {
-                rate = rate.min(moderate_rate(runs, &peer));
-            }
+            rate = rate.min(moderate_rate(runs, &peer));
             let work = format!("{class}, window {window}");
             let cost = Target::AtMostTimes(times);
             let closed = ClosedRows { scenario: NAME, work, peer: "nats", throughput: Target::None, cost };
@@ -51,7 +48,7 @@ pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>
 
 fn latency(
     bench: &Bench,
-    effort: Effort,
+    effort: &Effort,
     rate: f64,
     with_peer: bool,
     say: &dyn Fn(&str),
@@ -86,7 +83,7 @@ fn subscriptions(server: &Server) -> Result<Load<NatsClient>> {
 /// One run of the node on `cores` cores.
 pub fn closed_trine(
     bench: &Bench,
-    effort: Effort,
+    effort: &Effort,
     window: u32,
     class: MessageClass,
     cores: usize,
@@ -95,17 +92,17 @@ pub fn closed_trine(
     pairs(&trine, class)?.closed(window, effort.warm_up, effort.measured, &trine.server)
 }
 
-fn closed_nats(bench: &Bench, effort: Effort, window: u32) -> Result<Throughput> {
+fn closed_nats(bench: &Bench, effort: &Effort, window: u32) -> Result<Throughput> {
     let server = bench.nats()?;
     subscriptions(&server)?.closed(window, effort.warm_up, effort.measured, &server)
 }
 
-fn open_trine(bench: &Bench, effort: Effort, rate: f64, class: MessageClass) -> Result<Latency> {
+fn open_trine(bench: &Bench, effort: &Effort, rate: f64, class: MessageClass) -> Result<Latency> {
     let trine = bench.trine(1)?;
     pairs(&trine, class)?.open(rate, effort.warm_up, effort.measured)
 }
 
-fn open_nats(bench: &Bench, effort: Effort, rate: f64) -> Result<Latency> {
+fn open_nats(bench: &Bench, effort: &Effort, rate: f64) -> Result<Latency> {
     let server = bench.nats()?;
     subscriptions(&server)?.open(rate, effort.warm_up, effort.measured)
 }

@@ -19,7 +19,7 @@ const AT_ONCE: usize = 64;
 const USERS: u64 = 2_000;
 
 /// Runs the scenario.
-pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
+pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let identities: Result<Vec<_>> = (0..USERS).map(|user| Users::identity(user).map(Arc::new)).collect();
     let identities = identities?;
     let mut runs = Vec::new();
@@ -45,7 +45,7 @@ pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>
     Ok(per_core.into_iter().chain(cost).chain(seen.map(|row| row.noted(note, false))).collect())
 }
 
-fn storm(bench: &Bench, effort: Effort, identities: &[Arc<UserIdentity>]) -> Result<Throughput> {
+fn storm(bench: &Bench, effort: &Effort, identities: &[Arc<UserIdentity>]) -> Result<Throughput> {
     let trine = bench.trine(1)?;
     let users = Users::new(trine.node)?;
     let mut turn = identities.iter().cycle();

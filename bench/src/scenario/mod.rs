@@ -19,10 +19,14 @@ use crate::server::Bench;
 pub const FLOWS: usize = 64;
 
 /// How much to run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Effort {
     /// Runs of everything; the median counts.
     pub runs: usize,
+    /// Messages under way per flow in closed loops, one after the other.
+    pub windows: Vec<u32>,
+    /// Run the peers too.
+    pub peers: bool,
     /// Before each measurement.
     pub warm_up: Duration,
     /// Each measurement.
@@ -35,13 +39,13 @@ pub struct Effort {
 
 impl Effort {
     /// For results, or for a look.
-    pub fn new(runs: usize, quick: bool) -> Self {
+    pub fn new(runs: usize, windows: Vec<u32>, peers: bool, quick: bool) -> Self {
         if quick {
             let (warm_up, measured) = (Duration::from_millis(300), Duration::from_millis(1000));
-            return Self { runs, warm_up, measured, sessions: 2_000, queued: 50_000 };
+            return Self { runs, windows, peers, warm_up, measured, sessions: 2_000, queued: 50_000 };
         }
         let (warm_up, measured) = (Duration::from_secs(1), Duration::from_secs(4));
-        Self { runs, warm_up, measured, sessions: 50_000, queued: 1_000_000 }
+        Self { runs, windows, peers, warm_up, measured, sessions: 50_000, queued: 1_000_000 }
     }
 }
 
@@ -67,7 +71,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// Runs it.
-    pub fn run(self, bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
+    pub fn run(self, bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
         match self {
             Self::Live => live::run(bench, effort, say),
             Self::DurablePublish => durable::run(bench, effort, say),

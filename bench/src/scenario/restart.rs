@@ -16,7 +16,7 @@ const MAILBOXES_PER_SENDER: u64 = 32;
 const WINDOW: u32 = 64;
 
 /// Runs the scenario: one filling, then as many restarts as runs.
-pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
+pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let messages = effort.queued;
     let dir = bench.trine_store()?;
     say(&format!("{NAME}: queueing {messages} messages"));

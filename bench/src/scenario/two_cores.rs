@@ -14,7 +14,7 @@ const NAME: &str = "two-cores";
 const WINDOW: u32 = 16;
 
 /// Runs the scenario.
-pub fn run(bench: &Bench, effort: Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
+pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let (mut one, mut two) = (Vec::new(), Vec::new());
     for run in 1..=effort.runs {
         say(&format!("{NAME}: run {run} of {}", effort.runs));
