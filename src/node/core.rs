@@ -8,6 +8,7 @@ use shards::{Completion, LaneSet};
 use shards::io::{DiskDone, DiskOp, LaneId};
 
 use super::crossing::{Reply, Request};
+use super::homes::Homes;
 use super::outbound::BufferPool;
 use super::outlet::Outputs;
 use super::session::{Phase, Session, Sessions};
@@ -85,6 +86,7 @@ impl Core {
             credits,
             dirty: Vec::new(),
             delivered_here: Vec::new(),
+            homes: Homes::default(),
             shared,
             stats,
         };
