@@ -8,5 +8,7 @@ pub mod link;
 pub mod node;
 pub mod relay;
 pub mod rt;
+#[cfg(test)]
+mod sim;
 pub mod stats;
 pub mod wire;

@@ -27,7 +27,8 @@ fn count(allocations: u64, bytes: i64) {
     let _ = LIVE_BYTES.try_with(|live| live.set(live.get() + bytes));
 }
 
-// SAFETY: every call is passed on to the system's allocator with its arguments unchanged; counting does not allocate.
+// SAFETY: every call is passed on to the system's allocator with its arguments unchanged; counting does not
+// allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size() as i64);
@@ -35,6 +36,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc(layout) }
     }
 
+    // SAFETY: as for `alloc`.
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         count(0, -(layout.size() as i64));
         // SAFETY: `ptr` came from `alloc` above with this layout.

@@ -1,7 +1,7 @@
 //! The crossings under every interleaving that the memory model allows, for short runs.
 //!
-//! The sources of the queues are compiled here a second time, against loom's atomics, so that the crate itself needs
-//! no build for loom. `LOOM_MAX_PREEMPTIONS` bounds the search; 3 is the default here.
+//! The sources of the queues are compiled here a second time, against loom's atomics, so that the crate
+//! itself needs no build for loom. `LOOM_MAX_PREEMPTIONS` bounds the search; 3 is the default here.
 
 #![allow(dead_code, reason = "the models use part of each queue")]
 
@@ -14,8 +14,8 @@ mod doorbell;
 #[path = "../src/rt/crossing/slots.rs"]
 mod slots;
 
-/// The loom side of `src/rt/crossing/sync.rs`. Every access to shared memory also touches a loom cell, so that loom
-/// sees an access without a happens-before edge as the data race it is.
+/// The loom side of `src/rt/crossing/sync.rs`. Every access to shared memory also touches a loom cell, so
+/// that loom sees an access without a happens-before edge as the data race it is.
 mod sync {
     use std::mem::MaybeUninit;
 
@@ -31,11 +31,15 @@ mod sync {
             Self(UnsafeCell::new(MaybeUninit::uninit()))
         }
 
+        /// # Safety
+        /// As in the original; loom checks it.
         pub(super) unsafe fn put(&self, value: T) {
             // SAFETY: as promised by the caller; loom checks the promise.
             self.0.with_mut(|slot| unsafe { (*slot).write(value) });
         }
 
+        /// # Safety
+        /// As in the original; loom checks it.
         pub(super) unsafe fn take(&self) -> T {
             // SAFETY: as promised by the caller; loom checks the promise.
             self.0.with_mut(|slot| unsafe { (*slot).assume_init_read() })
@@ -165,7 +169,8 @@ impl Sleep {
     fn park_unless(&self, ready: impl FnOnce() -> bool) {
         self.bell.park();
         if !ready() {
-            // A wake-up that never comes leaves loom without a runnable thread, which it reports as a deadlock.
+            // A wake-up that never comes leaves loom without a runnable thread, which it reports as a
+            // deadlock.
             self.rung.wait();
         }
         self.bell.unpark();

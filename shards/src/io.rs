@@ -1,8 +1,8 @@
 //! The border between a lane and the machine: what a lane asks of a disk, and what it hears back.
 //!
-//! A lane never touches a file. While it runs it emits [`DiskOp`]s and is fed [`DiskDone`]s; at start and at format,
-//! when nothing is served yet, it uses the blocking [`Volume`]. The runtime implements both over io_uring and direct
-//! I/O, the simulator over memory with faults.
+//! A lane never touches a file. While it runs it emits [`DiskOp`]s and is fed [`DiskDone`]s; at start and at
+//! format, when nothing is served yet, it uses the blocking [`Volume`]. The runtime implements both over
+//! io_uring and direct I/O, the simulator over memory with faults.
 //!
 //! Every buffer that an operation carries belongs to that operation until its [`DiskDone`] gives it back.
 
@@ -32,9 +32,9 @@ pub enum DiskOp {
     Write { lane: LaneId, segment: SegmentId, offset: u64, buf: AlignedBuf, len: usize, op: OpId },
     /// Read `len` bytes at `offset` into the front of `buf`.
     Read { lane: LaneId, segment: SegmentId, offset: u64, buf: AlignedBuf, len: usize, op: OpId },
-    /// Create the segment file: allocate `size` bytes, write zeros to all of them, make file and directory durable.
-    /// Slow; runs off the data path. The file appears under its name only when it is complete; what an attempt that
-    /// failed left behind does not stand in the way of the next.
+    /// Create the segment file: allocate `size` bytes, write zeros to all of them, make file and directory
+    /// durable. Slow; runs off the data path. The file appears under its name only when it is complete; what
+    /// an attempt that failed left behind does not stand in the way of the next.
     Prepare { lane: LaneId, segment: SegmentId, size: u64, op: OpId },
 }
 
@@ -70,8 +70,8 @@ pub trait Volume {
     fn segments(&self, lane: LaneId) -> io::Result<Vec<SegmentFile>>;
     /// Reads into `buf` (aligned, multiple of [`BLOCK_BYTES`]) at `offset`; short only at end of file.
     fn read_at(&self, lane: LaneId, segment: SegmentId, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
-    /// Makes everything that was ever written to a segment durable. Recovery calls it before it relies on the end of
-    /// the log: a write that was in flight when the process died may be readable and not yet durable.
+    /// Makes everything that was ever written to a segment durable. Recovery calls it before it relies on the
+    /// end of the log: a write that was in flight when the process died may be readable and not yet durable.
     fn sync_segment(&self, lane: LaneId, segment: SegmentId) -> io::Result<()>;
     /// Creates a zero-filled segment, durable on return. Fails if it exists.
     fn create_segment(&self, lane: LaneId, segment: SegmentId, bytes: u64) -> io::Result<()>;

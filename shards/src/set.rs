@@ -52,7 +52,12 @@ impl LaneSet {
     }
 
     /// [`Lane::complete`] of the lane whose operation ended.
-    pub fn complete(&mut self, now_us: u64, done: DiskDone, committed: impl FnMut(Committed<'_>)) -> Completion {
+    pub fn complete(
+        &mut self,
+        now_us: u64,
+        done: DiskDone,
+        committed: impl FnMut(Committed<'_>),
+    ) -> Completion {
         self.lane_mut(done.lane).complete(now_us, done, committed)
     }
 

@@ -1,8 +1,8 @@
 //! The identity of a store: which node it belongs to, how it is divided, and the secret that spreads keys.
 //!
-//! One small file in the root, `store.id`, written once by [`Store::format`]. [`Store::open`] tells a store that is
-//! missing from one that is there and from one that cannot be trusted, so that a wrong mount is never formatted and
-//! a foreign disk never served.
+//! One small file in the root, `store.id`, written once by [`Store::format`]. [`Store::open`] tells a store
+//! that is missing from one that is there and from one that cannot be trusted, so that a wrong mount is never
+//! formatted and a foreign disk never served.
 //!
 //! Called by the command that makes a store and by the node at start.
 
@@ -98,7 +98,10 @@ pub enum OpenError {
     #[error("{STORE_FILE} is damaged ({0}); restore it from a copy. Nothing was changed")]
     Corrupt(&'static str),
     /// Another node's store.
-    #[error("the store belongs to another node ({}...); start with that node's key or use its own store", hex(.found))]
+    #[error(
+        "the store belongs to another node ({}...); start with that node's key or use its own store",
+        hex(.found)
+    )]
     ForeignNode {
         /// Node that the store belongs to.
         found: [u8; 32],
@@ -182,17 +185,17 @@ impl Store {
 
     /// The lane of a key: the top bits of a keyed hash.
     ///
-    /// A node holds keys near its own id, so the key's own bits would fill few lanes; and a public mix would let
-    /// anyone aim at one lane. BLAKE3 keyed is one compression for a key of 32 bytes, and is here already; a cheaper
-    /// mix would save some tens of nanoseconds per message and have to be argued for.
+    /// A node holds keys near its own id, so the key's own bits would fill few lanes; and a public mix would
+    /// let anyone aim at one lane. BLAKE3 keyed is one compression for a key of 32 bytes, and is here
+    /// already; a cheaper mix would save some tens of nanoseconds per message and have to be argued for.
     pub fn lane_of(&self, key: &[u8; 32]) -> LaneId {
         let hash = blake3::keyed_hash(&self.mixing_secret, key);
         let top = u16::from_be_bytes(bytes_at(hash.as_bytes(), 0));
         LaneId(((u32::from(top) * u32::from(self.lanes)) >> 16) as u16)
     }
 
-    /// The lanes of one of `cores` cores: a contiguous run. Together they cover every lane once. With more cores than
-    /// lanes some get none. Another number of cores regroups lanes and moves no data.
+    /// The lanes of one of `cores` cores: a contiguous run. Together they cover every lane once. With more
+    /// cores than lanes some get none. Another number of cores regroups lanes and moves no data.
     ///
     /// # Panics
     /// If `core` is not below `cores`.

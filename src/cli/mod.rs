@@ -8,6 +8,7 @@
 
 pub mod addr;
 pub mod cmd;
+pub mod demo;
 pub mod error;
 pub mod human;
 pub mod output;
@@ -128,9 +129,7 @@ pub fn run(command: Command) -> Result<Exit, CliError> {
         Command::Send(options) => cmd::send::run(&options),
         Command::Listen(options) => cmd::listen::run(&options),
         Command::ExitCodes => output::Output::stdout().line(&Exit::table()).map(|()| Exit::Ok),
-        Command::Demo(_) => {
-            Err(CliError::new(Exit::Failed, "this command is not built in yet".to_owned()))
-        }
+        Command::Demo(options) => cmd::demo::run(&options),
     }
 }
 

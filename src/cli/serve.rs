@@ -11,6 +11,7 @@ use crate::config::{Config, Cores};
 use crate::node::{Assembly, AssemblyError};
 use crate::rt::clock::Clock;
 use crate::rt::executor::{RunningNode, StartError};
+use crate::rt::preflight;
 use crate::stats::{CoreStats, Vocabulary, per_core};
 use crate::wire::{CloseCode, RejectReason};
 
@@ -31,6 +32,7 @@ async fn run_until_signal(config: Config, dir: NodeDir) -> Result<Exit, CliError
     let started = clock.now();
     let node_id = dir.key.node_id().to_string();
     let cores = choose_cores(config.cores, dir.store.lanes());
+    check_host(&config, dir.store.lanes(), cores)?;
     let stats = per_core(cores);
     let readiness = Arc::new(ReadinessCell::new(Readiness::Recovering));
     let http = tokio::net::TcpListener::bind(config.http).await.map_err(|error| {
@@ -57,6 +59,19 @@ async fn run_until_signal(config: Config, dir: NodeDir) -> Result<Exit, CliError
     let exit = wait(node, &mut signals, &readiness, &stats).await;
     admin.abort();
     exit
+}
+
+/// Looks at the machine before anything is started; says everything that is missing at once.
+fn check_host(config: &Config, lanes: u16, cores: u16) -> Result<(), CliError> {
+    let ring = Assembly::ring_config(config, lanes, cores);
+    let report = preflight::check(cores, &ring, Some(&config.data));
+    if !report.can_start() {
+        return Err(CliError::new(Exit::Host, format!("this machine cannot run the node:\n{report}")));
+    }
+    for problem in report.problems() {
+        tracing::warn!("{problem}");
+    }
+    Ok(())
 }
 
 /// Starts the cores on a thread of its own, so that HTTP answers while they recover.
@@ -131,7 +146,9 @@ fn code_name(vocabulary: Vocabulary, code: u8) -> Option<&'static str> {
     match vocabulary {
         Vocabulary::Close | Vocabulary::Login => close(code),
         Vocabulary::Reject => RejectReason::from_code(code).map(RejectReason::name),
-        Vocabulary::Refuse => ["Full", "TooManyFromSource", "TooFastFromSource"].get(usize::from(code)).copied(),
+        Vocabulary::Refuse => {
+            ["Full", "TooManyFromSource", "TooFastFromSource"].get(usize::from(code)).copied()
+        }
         Vocabulary::Class => ["durable", "ephemeral"].get(usize::from(code)).copied(),
         Vocabulary::Status => match code {
             1 => Some("accepted"),

@@ -1,7 +1,8 @@
 //! What `send` and `listen` share: the user's key, the node's identity, and a connection that comes back.
 //!
-//! The identity of a node is checked every time. Unless it is given with `--node-id`, the one seen first is remembered
-//! in a file beside the key (`alice.key.nodes`, one `host:port identity` per line) and any other is refused.
+//! The identity of a node is checked every time. Unless it is given with `--node-id`, the one seen first is
+//! remembered in a file beside the key (`alice.key.nodes`, one `host:port identity` per line) and any other
+//! is refused.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -33,7 +34,11 @@ pub struct Session {
 
 impl Session {
     /// Prepares a connection; nothing is sent before the driver is polled.
-    pub fn prepare(connect: &Connect, subscribe: Option<Window>, give_up: Duration) -> Result<Self, CliError> {
+    pub fn prepare(
+        connect: &Connect,
+        subscribe: Option<Window>,
+        give_up: Duration,
+    ) -> Result<Self, CliError> {
         let identity = read_identity(&connect.key)?;
         let addr = connect.node.to_string();
         let known = KnownNodes::beside(&connect.key, &addr);
@@ -62,7 +67,7 @@ impl Session {
         self.known.remember(&node)?;
         // From now on no other will do, also for this process.
         let link = ClientLinkConfig::new(Expect::Exactly(node), &LinkCrypto::system()).map_err(internal)?;
-        self.driver.client().expect(Arc::new(link));
+        self.driver.client().trust_only(Arc::new(link));
         Ok(Some(node))
     }
 
@@ -153,9 +158,9 @@ impl KnownNodes {
 
     fn alarm(&self, error: &DriverError) -> String {
         format!(
-            "THE IDENTITY OF THE NODE AT {} IS NOT THE ONE EXPECTED.\n  {error}\n  Somebody may be between you and \
-             the node, or it was set up anew. Nothing was sent.\n  If the change is meant, remove its line from {} \
-             or give --node-id.",
+            "THE IDENTITY OF THE NODE AT {} IS NOT THE ONE EXPECTED.\n  {error}\n  Somebody may be between \
+             you and the node, or it was set up anew. Nothing was sent.\n  If the change is meant, remove its \
+             line from {} or give --node-id.",
             self.addr,
             self.path.display()
         )

@@ -35,8 +35,8 @@ fn store_error(error: impl std::fmt::Display) -> CliError {
     CliError::new(Exit::Store, error.to_string())
 }
 
-/// Makes a key and a store in `config.data`. A key that is there already, from a run that did not get further, is
-/// used; a store is never overwritten.
+/// Makes a key and a store in `config.data`. A key that is there already, from a run that did not get
+/// further, is used; a store is never overwritten.
 pub fn create(config: &Config, now_ms: u64) -> Result<NodeDir, CliError> {
     let dir = &config.data;
     let volume = FsVolume::create(dir).map_err(store_error)?;
@@ -82,7 +82,8 @@ pub fn is_fresh(dir: &Path) -> bool {
 fn missing(dir: &Path) -> CliError {
     let dir = dir.display();
     let message = format!(
-        "there is no node in {dir}: `trine init --data {dir}` makes one. If there was one, its disk is not mounted"
+        "there is no node in {dir}: `trine init --data {dir}` makes one. If there was one, its disk is not \
+         mounted"
     );
     CliError::new(Exit::Store, message)
 }

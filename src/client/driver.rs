@@ -149,10 +149,11 @@ impl Driver {
         let Some(stream) = &self.stream else { return Ok(()) };
         let interest =
             if self.unsent.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-        let wake_us = self.client.next_us().map(|at| at.saturating_sub(self.clock.now().mono_us));
+        let wake_us = self.client.next_us().map(|at_us| at_us.saturating_sub(self.clock.now().mono_us));
+        let wake = sleep(Duration::from_micros(wake_us.unwrap_or_default()));
         let ready = tokio::select! {
             ready = stream.ready(interest) => ready?,
-            () = sleep(Duration::from_micros(wake_us.unwrap_or(u64::MAX / 4))), if wake_us.is_some() => return Ok(()),
+            () = wake, if wake_us.is_some() => return Ok(()),
         };
         if ready.is_writable() {
             match stream.try_write(&self.unsent) {
@@ -192,11 +193,7 @@ impl From<io::Error> for Step {
 
 impl From<ClientError> for Step {
     fn from(error: ClientError) -> Self {
-        if error.is_final() {
-            Self::Fatal(error.into())
-        } else {
-            Self::Lost(io::Error::other(error))
-        }
+        if error.is_final() { Self::Fatal(error.into()) } else { Self::Lost(io::Error::other(error)) }
     }
 }
 
@@ -205,6 +202,12 @@ fn is_final(code: CloseCode) -> bool {
     use CloseCode as C;
     matches!(
         code,
-        C::AuthFailed | C::Version | C::Magic | C::GrantExpired | C::ClockSkew | C::Displaced | C::UnexpectedFrame
+        C::AuthFailed
+            | C::Version
+            | C::Magic
+            | C::GrantExpired
+            | C::ClockSkew
+            | C::Displaced
+            | C::UnexpectedFrame
     )
 }

@@ -81,6 +81,8 @@ pub enum Stage {
 pub struct Client {
     config: ClientConfig,
     link: Option<ClientLink>,
+    /// Who is at the other end, once the handshake has proven it.
+    node: Option<NodeId>,
     frames: FrameStream,
     stage: Stage,
     send_window: u32,
@@ -115,6 +117,7 @@ impl Client {
         Self {
             config,
             link: None,
+            node: None,
             frames: FrameStream::new(),
             stage: Stage::Offline,
             send_window: 0,
@@ -126,7 +129,7 @@ impl Client {
     }
 
     /// From the next connection on, uses another side of TLS: the node's identity has become known.
-    pub fn expect(&mut self, link: Arc<ClientLinkConfig>) {
+    pub fn trust_only(&mut self, link: Arc<ClientLinkConfig>) {
         self.config.link = link;
     }
 
@@ -142,12 +145,13 @@ impl Client {
     /// The transport is gone. What has no receipt will be sent again after the next login.
     pub fn disconnected(&mut self) {
         self.link = None;
+        self.node = None;
         self.stage = Stage::Offline;
         self.outbox.connection_lost();
     }
 
-    /// Takes bytes from the transport; writes what TLS has to answer to `out`. On an error the transport is to be
-    /// closed.
+    /// Takes bytes from the transport; writes what TLS has to answer to `out`. On an error the transport is
+    /// to be closed.
     pub fn receive(&mut self, now: Now, data: &mut [u8], out: &mut Vec<u8>) -> Result<(), ClientError> {
         let Some(mut link) = self.link.take() else { return Ok(()) };
         let was_established = link.is_established();
@@ -156,6 +160,7 @@ impl Client {
             let (Some(exporter), Some(node)) = (link.exporter(), link.node_id()) else {
                 return Err(LinkError::NotEstablished.into());
             };
+            self.node = Some(node);
             let login = make_login(&self.config.identity, exporter, &node, now.wall_ms);
             ClientFrame::Login(login).encode(&mut self.plain);
         }
@@ -165,12 +170,16 @@ impl Client {
 
     fn plaintext(&mut self, now: Now, bytes: &[u8]) -> Result<usize, ClientError> {
         let mut frames = std::mem::take(&mut self.frames);
-        let result = frames.feed(bytes, || Limit::AfterLogin, |frame| {
-            if let Some(frame) = ServerFrame::parse(frame)? {
-                self.frame(now, frame);
-            }
-            Ok::<_, ClientError>(Flow::Continue)
-        });
+        let result = frames.feed(
+            bytes,
+            || Limit::AfterLogin,
+            |frame| {
+                if let Some(frame) = ServerFrame::parse(frame)? {
+                    self.frame(now, frame);
+                }
+                Ok::<_, ClientError>(Flow::Continue)
+            },
+        );
         self.frames = frames;
         result
     }
@@ -213,7 +222,8 @@ impl Client {
             let subscribe = Subscribe { window_messages: window.messages, window_bytes: window.bytes };
             ClientFrame::Subscribe(subscribe).encode(&mut self.plain);
         }
-        if let Some(node) = self.link.as_ref().and_then(ClientLink::node_id) {
+        // The link itself is on loan while its plaintext is looked at.
+        if let Some(node) = self.node {
             self.events.push_back(ClientEvent::Ready { node });
         }
     }
@@ -282,7 +292,8 @@ impl Client {
         self.events.pop_front()
     }
 
-    /// When [`Client::flush`] and [`Client::poll`] have something new without input, in monotonic microseconds.
+    /// When [`Client::flush`] and [`Client::poll`] have something new without input, in monotonic
+    /// microseconds.
     pub fn next_us(&self) -> Option<u64> {
         self.outbox.next_us()
     }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::rt::api::Now;
 use crate::wire::{
-    Address, ClientFrame, MailboxSeq, MessageClass, MessageId, Receipt, ReceiptStatus, RejectReason, RequestId, Send,
-    SendOptions,
+    Address, ClientFrame, MailboxSeq, MessageClass, MessageId, Receipt, ReceiptStatus, RejectReason,
+    RequestId, Send, SendOptions,
 };
 
 /// A message to be sent.

@@ -103,10 +103,11 @@ impl Default for Config {
 }
 
 impl StoreConfig {
-    /// Segment files a lane may own, so that all lanes together stay within `max_bytes`; at least two, at most what
-    /// the format allows.
+    /// Segment files a lane may own, so that all lanes together stay within `max_bytes`; at least two, at
+    /// most what the format allows.
     pub fn segments_per_lane(&self) -> u32 {
-        let segments = self.max_bytes.as_bytes() / self.segment_bytes.as_bytes().max(1) / u64::from(self.lanes.max(1));
+        let segments =
+            self.max_bytes.as_bytes() / self.segment_bytes.as_bytes().max(1) / u64::from(self.lanes.max(1));
         u32::try_from(segments).unwrap_or(u32::MAX).clamp(2, SEGMENTS_PER_LANE_MAX)
     }
 

@@ -29,8 +29,8 @@ impl LinkCrypto {
         Self::with(rustls::crypto::ring::default_provider().secure_random, kx_group::X25519)
     }
 
-    /// Randomness from a seed: the same seed and the same sequence of calls give the same bytes. For the simulator and
-    /// for tests; whoever knows the seed can read the links.
+    /// Randomness from a seed: the same seed and the same sequence of calls give the same bytes. For the
+    /// simulator and for tests; whoever knows the seed can read the links.
     ///
     /// rustls wants its sources to live forever, so each call leaks 50 bytes.
     pub fn seeded(seed: u64) -> Self {

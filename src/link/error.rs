@@ -15,7 +15,8 @@ pub(super) mod alert {
     pub(in crate::link) const NO_APPLICATION_PROTOCOL: u8 = 120;
 }
 
-/// Why a link failed. It is of no further use; what the failing call appended to the output is to be sent before closing.
+/// Why a link failed. It is of no further use; what the failing call appended to the output is to be sent
+/// before closing.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LinkError {
     /// The bytes are not a TLS record.

@@ -1,7 +1,9 @@
-//! A link after the handshake: two record keys, what rustls needs to derive the next ones, and the bytes that wait.
+//! A link after the handshake: two record keys, what rustls needs to derive the next ones, and the bytes that
+//! wait.
 //!
-//! Sealing and opening allocate nothing. Opening happens where the bytes lie; copied is only what must wait: the front of
-//! a record whose end has not arrived, and everything behind the point at which the consumer stopped.
+//! Sealing and opening allocate nothing. Opening happens where the bytes lie; copied is only what must wait:
+//! the front of a record whose end has not arrived, and everything behind the point at which the consumer
+//! stopped.
 
 use rustls::kernel::KernelConnection;
 
@@ -11,8 +13,8 @@ use super::record::{
 };
 
 /// Most bytes that a link holds for a consumer that stopped. Enough for what the kernel had already handed over when
-/// receiving was switched off.
-pub const HELD_BYTES_MAX: usize = 512 * 1024;
+/// receiving was switched off: all buffers of a core, at worst.
+pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most records in a row without application data.
 pub(super) const EMPTY_RECORDS_MAX: u32 = 32;
 
@@ -148,8 +150,8 @@ impl<D> Established<D> {
         Ok(true)
     }
 
-    /// Works off held ciphertext, topped up from `data` record by record. Returns what is left of `data` once nothing is
-    /// held, or nothing when all of it went into what is held.
+    /// Works off held ciphertext, topped up from `data` record by record. Returns what is left of `data` once
+    /// nothing is held, or nothing when all of it went into what is held.
     fn receive_held<'d, E>(
         &mut self,
         mut data: &'d mut [u8],
@@ -252,7 +254,8 @@ impl<D> Established<D> {
         if rest.is_empty() && !plain.is_empty() { Ok(()) } else { Err(LinkError::Malformed) }
     }
 
-    /// Seals everything behind a reserved header at `start` as application data, in records of at most 16 KiB.
+    /// Seals everything behind a reserved header at `start` as application data, in records of at most 16
+    /// KiB.
     pub(super) fn seal_from(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), LinkError> {
         if self.closed {
             return Err(LinkError::NotEstablished);

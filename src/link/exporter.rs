@@ -1,7 +1,8 @@
 //! The TLS exporter (RFC 8446 section 7.5) of a sans-I/O connection.
 //!
-//! rustls offers the exporter on its buffered connections only. The secret it is made from passes by the key log, so a key
-//! log that takes nothing else puts it aside, in a slot of the calling thread, until the call into rustls returns.
+//! rustls offers the exporter on its buffered connections only. The secret it is made from passes by the key
+//! log, so a key log that takes nothing else puts it aside, in a slot of the calling thread, until the call
+//! into rustls returns.
 
 use std::cell::RefCell;
 

@@ -45,8 +45,8 @@ pub fn handshakes(bytes: &[u8]) {
     });
 }
 
-/// Seals `bytes` behind the first as a record of the content type that the first names, and hands it to an established
-/// link of either side.
+/// Seals `bytes` behind the first as a record of the content type that the first names, and hands it to an
+/// established link of either side.
 pub fn records(bytes: &[u8]) {
     let Some((&content_type, plain)) = bytes.split_first() else { return };
     let plain = &plain[..plain.len().min(RECORD_PLAIN_BYTES_MAX)];
@@ -64,6 +64,7 @@ fn exchange<F: Handshake, T: Handshake>(
 ) {
     let mut heard = 0;
     let mut out = Vec::new();
+    // PANIC: the caller has finished the handshake, and the plain text fits in a record.
     let mut record = from.seal_any(plain, content_type).expect("the link is established");
     let mut sink = |plain: &mut [u8]| {
         heard += plain.len();
@@ -79,6 +80,7 @@ fn exchange<F: Handshake, T: Handshake>(
 fn established() -> (ClientLink, ServerLink) {
     CONFIGS.with(|(server, client)| {
         let (mut up, mut down) = (Vec::new(), Vec::new());
+        // PANIC: the configuration is the constant one below.
         let mut client = ClientLink::new(client, &mut up).expect("a fixed configuration is sound");
         let mut server = ServerLink::new(server);
         let mut ignore = |plain: &mut [u8]| Ok::<_, LinkError>(plain.len());
@@ -94,8 +96,11 @@ fn established() -> (ClientLink, ServerLink) {
 
 fn configs() -> (Arc<ServerLinkConfig>, Arc<ClientLinkConfig>) {
     let crypto = LinkCrypto::seeded(1);
+    // PANIC: here and below, constants that every run of the tests shows to be accepted.
     let key = NodeKey::from_seed(Zeroizing::new([1; 32])).expect("any seed makes a key");
+    // PANIC: as above.
     let server = ServerLinkConfig::new(&key, &crypto).expect("a fixed key makes a configuration");
+    // PANIC: as above.
     let client = ClientLinkConfig::new(Expect::Any, &crypto).expect("a fixed configuration is sound");
     (Arc::new(server), Arc::new(client))
 }

@@ -1,7 +1,8 @@
 //! The handshake, by rustls's sans-I/O connections, fed with one record at a time.
 //!
-//! One at a time, because rustls must not be handed a record that comes after the handshake: those are opened by our own
-//! keys. Bytes received before the handshake is complete are bounded, and everything here is dropped when it is.
+//! One at a time, because rustls must not be handed a record that comes after the handshake: those are opened
+//! by our own keys. Bytes received before the handshake is complete are bounded, and everything here is
+//! dropped when it is.
 
 use rustls::ExtractedSecrets;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -30,7 +31,8 @@ pub trait Handshake: Send + Sized {
     /// Whether this is the client's side.
     const IS_CLIENT: bool;
 
-    /// Takes whole records, of which those from `fresh` on are new. Returns how many bytes at the front are done with.
+    /// Takes whole records, of which those from `fresh` on are new. Returns how many bytes at the front are
+    /// done with.
     fn advance(&mut self, records: &mut [u8], fresh: usize, out: &mut Vec<u8>) -> Result<usize, LinkError>;
     /// Whether nothing more is needed from the peer, nor to be sent.
     fn is_complete(&self) -> bool;
@@ -68,8 +70,8 @@ impl<H: Handshake> Handshaking<H> {
         self.advance(0, out)
     }
 
-    /// Takes bytes from `data` until the handshake is complete or `data` is used up; returns how many. What follows in
-    /// `data` then belongs to the established link.
+    /// Takes bytes from `data` until the handshake is complete or `data` is used up; returns how many. What
+    /// follows in `data` then belongs to the established link.
     pub(super) fn receive(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<usize, LinkError> {
         let mut taken = 0;
         while taken < data.len() && !self.side.is_complete() {
@@ -138,8 +140,8 @@ impl Connection for UnbufferedClientConnection {
     }
 }
 
-/// Lets rustls work until it wants more from the peer. Returns how many bytes of `records` it is done with. On failure
-/// the alert that tells the peer is in `out`.
+/// Lets rustls work until it wants more from the peer. Returns how many bytes of `records` it is done with.
+/// On failure the alert that tells the peer is in `out`.
 pub(super) fn drive<C: Connection>(
     connection: &mut C,
     records: &mut [u8],
@@ -174,8 +176,8 @@ pub(super) fn drive<C: Connection>(
     Err(LinkError::Internal("the handshake does not come to rest"))
 }
 
-/// After an error: the alert that rustls has queued. One step only, and with the records it may still point into: a second
-/// step would have it work on them again.
+/// After an error: the alert that rustls has queued. One step only, and with the records it may still point
+/// into: a second step would have it work on them again.
 fn encode_alert<C: Connection>(connection: &mut C, records: &mut [u8], out: &mut Vec<u8>) {
     if let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(records).state {
         // Closing without an alert is right as well.

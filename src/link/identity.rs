@@ -1,7 +1,8 @@
 //! Ed25519 keys of nodes, users and devices, and the identifiers that are hashes of them.
 //!
-//! Seeds come in as parameters; nothing here draws a random number. A seed is wiped from memory when its key is dropped.
-//! The expanded key that ring makes from it for one signature lives on the stack for that call only.
+//! Seeds come in as parameters; nothing here draws a random number. A seed is wiped from memory when its key
+//! is dropped. The expanded key that ring makes from it for one signature lives on the stack for that call
+//! only.
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
@@ -35,8 +36,8 @@ pub enum KeyError {
     BadSeed,
 }
 
-/// The y coordinates, sign bit cleared, of all encodings of points of small order: 0, 1, the two of order 8, -1, and the
-/// two that are 0 and 1 again when reduced.
+/// The y coordinates, sign bit cleared, of all encodings of points of small order: 0, 1, the two of order 8,
+/// -1, and the two that are 0 and 1 again when reduced.
 const SMALL_ORDER: [[u8; KEY_BYTES]; 7] = [
     [0; KEY_BYTES],
     edges(0x01, 0x00, 0x00),
@@ -61,7 +62,8 @@ const fn edges(first: u8, middle: u8, last: u8) -> [u8; KEY_BYTES] {
     bytes
 }
 
-/// An Ed25519 public key that is not of small order. Whether it is a curve point at all shows when it verifies.
+/// An Ed25519 public key that is not of small order. Whether it is a curve point at all shows when it
+/// verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicKey([u8; KEY_BYTES]);
 
@@ -128,9 +130,10 @@ impl SecretKey {
 
     /// Signs `message`.
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&*self.seed)
-            .expect("from_seed has accepted this seed, and it has not changed");
-        pair.sign(message).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+        // PANIC: from_seed has made a pair of this seed, and it has not changed.
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*self.seed).expect("a seed that was accepted");
+        // PANIC: every Ed25519 signature has 64 bytes.
+        pair.sign(message).as_ref().try_into().expect("64 bytes")
     }
 }
 

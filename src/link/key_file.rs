@@ -1,5 +1,5 @@
-//! The contents of key files: text, with a version in the first line and a checksum in the last. Reading and writing the
-//! files, and their mode 0600, is the caller's.
+//! The contents of key files: text, with a version in the first line and a checksum in the last. Reading and
+//! writing the files, and their mode 0600, is the caller's.
 //!
 //! ```text
 //! trine-user-key 1
@@ -11,8 +11,9 @@
 //! check <16 hex digits>
 //! ```
 //!
-//! A node's file has `trine-node-key 1`, `node-id`, `seed`, `check`. The identifier is there for people; it must agree
-//! with the keys. `check` is a BLAKE3 hash of everything before its line: it tells damage, it is no protection.
+//! A node's file has `trine-node-key 1`, `node-id`, `seed`, `check`. The identifier is there for people; it
+//! must agree with the keys. `check` is a BLAKE3 hash of everything before its line: it tells damage, it is
+//! no protection.
 
 use std::fmt::Write;
 
@@ -114,7 +115,8 @@ fn new_text(head: &str) -> Zeroizing<String> {
 }
 
 fn push_line(text: &mut String, field: &str, value: impl std::fmt::Display) {
-    writeln!(text, "{field} {value}").expect("writing to a string cannot fail");
+    // PANIC: writing to a string fails only if the value's Display does, and those of the callers do not.
+    writeln!(text, "{field} {value}").expect("written to a string");
 }
 
 fn push_check(text: &mut String) {
@@ -130,7 +132,8 @@ fn check_of(text: &str) -> [u8; CHECK_BYTES] {
 fn hex(bytes: &[u8]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len()));
     for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        // PANIC: writing a number to a string cannot fail.
+        write!(text, "{byte:02x}").expect("written to a string");
     }
     text
 }

@@ -7,7 +7,8 @@ use super::login::Exporter;
 use super::record::RECORD_HEADER_BYTES;
 use super::writer::RecordWriter;
 
-/// Records after which a sealing key is replaced: below the 2^24.5 that RFC 8446 section 5.5 allows for AES-GCM.
+/// Records after which a sealing key is replaced: below the 2^24.5 that RFC 8446 section 5.5 allows for
+/// AES-GCM.
 pub(super) const RECORDS_PER_KEY: u64 = 1 << 24;
 
 /// Where in an output buffer a record was begun.
@@ -51,18 +52,19 @@ impl<H: Handshake> Link<H> {
         Self { state: State::Handshake(Box::new(handshake)) }
     }
 
-    /// Takes a run of bytes from the network, in any cut. Appends to `out` what the link itself has to send; no record may
-    /// be begun in `out`. Plaintext goes to `sink`, record by record, decrypted where it lies.
+    /// Takes a run of bytes from the network, in any cut. Appends to `out` what the link itself has to send;
+    /// no record may be begun in `out`. Plaintext goes to `sink`, record by record, decrypted where it lies.
     ///
-    /// `sink` returns how many bytes it took. Less than all of them means stop: the link keeps the rest, and everything
-    /// behind it, up to [`HELD_BYTES_MAX`](super::HELD_BYTES_MAX). The caller then stops receiving from the network, and
-    /// goes on with a call with empty `data`.
+    /// `sink` returns how many bytes it took. Less than all of them means stop: the link keeps the rest, and
+    /// everything behind it, up to [`HELD_BYTES_MAX`](super::HELD_BYTES_MAX). The caller then stops receiving
+    /// from the network, and goes on with a call with empty `data`.
     ///
-    /// A front of a record is kept until its rest arrives, in memory that is released once a call ends between records.
+    /// A front of a record is kept until its rest arrives, in memory that is released once a call ends
+    /// between records.
     ///
     /// # Errors
-    /// After a [`LinkError`] the link is dead; `out` holds the alert that tells the peer. An error of `sink` is passed on;
-    /// the plaintext that `sink` was given is lost, so the caller can only close.
+    /// After a [`LinkError`] the link is dead; `out` holds the alert that tells the peer. An error of `sink`
+    /// is passed on; the plaintext that `sink` was given is lost, so the caller can only close.
     pub fn receive<E: From<LinkError>>(
         &mut self,
         data: &mut [u8],
@@ -166,14 +168,14 @@ impl<H: Handshake> Link<H> {
         }
     }
 
-    /// Begins a record at the end of `out`. Plaintext is then appended to `out`, and [`Link::end_record`] seals it there.
-    /// Nothing else may be appended in between, by [`Link::receive`] in particular.
+    /// Begins a record at the end of `out`. Plaintext is then appended to `out`, and [`Link::end_record`]
+    /// seals it there. Nothing else may be appended in between, by [`Link::receive`] in particular.
     pub fn begin_record(&self, out: &mut Vec<u8>) -> RecordStart {
         RecordStart::begin(out)
     }
 
-    /// Seals everything appended since `start` in place; more than 16 KiB become several records. Nothing appended leaves
-    /// nothing in `out`. Allocates only if `out` lacks capacity for
+    /// Seals everything appended since `start` in place; more than 16 KiB become several records. Nothing
+    /// appended leaves nothing in `out`. Allocates only if `out` lacks capacity for
     /// [`RECORD_OVERHEAD_BYTES`](super::RECORD_OVERHEAD_BYTES) per 16 KiB.
     ///
     /// # Errors
@@ -204,7 +206,8 @@ impl<H: Handshake> Link<H> {
 }
 
 impl<H: Handshake> Link<H> {
-    /// A sealed record of any content, as a peer with a fault would send it: for tests and fuzzing. None if not open.
+    /// A sealed record of any content, as a peer with a fault would send it: for tests and fuzzing. None if
+    /// not open.
     pub(super) fn seal_any(&mut self, plain: &[u8], content_type: u8) -> Option<Vec<u8>> {
         match &mut self.state {
             State::Open(open) => open.records.seal_any(plain, content_type).ok(),

@@ -1,7 +1,7 @@
 //! The login: what a client signs to prove who it is on this one link, and how a node checks it.
 //!
-//! Promise: a LOGIN frame is worth nothing on another link (the TLS exporter differs) or towards another node (the node id
-//! differs). On failure the same work is done whichever part was wrong.
+//! Promise: a LOGIN frame is worth nothing on another link (the TLS exporter differs) or towards another node
+//! (the node id differs). On failure the same work is done whichever part was wrong.
 
 use super::identity::{Grant, KEY_BYTES, PublicKey, UserIdentity};
 use crate::wire::{Address, Capabilities, CloseCode, DeviceId, Login, NodeId, PROTOCOL_VERSION};
@@ -12,8 +12,8 @@ pub const CLOCK_SKEW_MS_MAX: u64 = 10 * 60 * 1000;
 const LABEL: &[u8; 14] = b"trine login v1";
 const MESSAGE_BYTES: usize = LABEL.len() + 32 + 32 + 32 + 16 + 2 + 8;
 
-/// Stands in for a public key of small order, so that such a login costs as much to refuse as any other: the Ed25519
-/// base point, to which nobody is known to hold a seed.
+/// Stands in for a public key of small order, so that such a login costs as much to refuse as any other: the
+/// Ed25519 base point, to which nobody is known to hold a seed.
 const STAND_IN_KEY: [u8; KEY_BYTES] = {
     let mut bytes = [0x66; KEY_BYTES];
     bytes[0] = 0x58;
@@ -141,9 +141,8 @@ fn key_or_stand_in(bytes: [u8; KEY_BYTES]) -> (PublicKey, bool) {
     match PublicKey::parse(bytes) {
         Ok(key) => (key, true),
         Err(_) => {
-            let stand_in =
-                PublicKey::parse(STAND_IN_KEY).expect("the base point has the group's large order");
-            (stand_in, false)
+            // PANIC: the base point is on the curve and has the group's large order.
+            (PublicKey::parse(STAND_IN_KEY).expect("the base point is a key"), false)
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Identity, login and the encrypted transport between a client and a node.
 //!
-//! Purpose: turn bytes from the network into the plaintext of an authenticated peer, and back, without touching a socket,
-//! a clock or a random source: bytes and time come in, bytes go out.
+//! Purpose: turn bytes from the network into the plaintext of an authenticated peer, and back, without
+//! touching a socket, a clock or a random source: bytes and time come in, bytes go out.
 //!
-//! Promise: TLS 1.3 only, with the node's Ed25519 key as its identity; a login that is bound to the one link it was made
-//! for. rustls does the handshake; afterwards a link is two AEAD keys that seal and open records in place, without
-//! allocation and without a copy, except for bytes that must wait. Memory is bounded: [`HANDSHAKE_BYTES_MAX`] before the
-//! handshake is complete, one record front, and [`HELD_BYTES_MAX`] for a consumer that stopped.
+//! Promise: TLS 1.3 only, with the node's Ed25519 key as its identity; a login that is bound to the one link
+//! it was made for. rustls does the handshake; afterwards a link is two AEAD keys that seal and open records
+//! in place, without allocation and without a copy, except for bytes that must wait. Memory is bounded:
+//! [`HANDSHAKE_BYTES_MAX`] before the handshake is complete, one record front, and [`HELD_BYTES_MAX`] for a
+//! consumer that stopped.
 //!
-//! Failure model: the peer may send anything. A link fails with a [`LinkError`], which has a close code, leaves the alert
-//! to be sent in the output, and never recovers. A link may move between threads, but a call uses one thread only.
+//! Failure model: the peer may send anything. A link fails with a [`LinkError`], which has a close code,
+//! leaves the alert to be sent in the output, and never recovers. A link may move between threads, but a call
+//! uses one thread only.
 //!
 //! Called by: the node's sessions and the client library. Deadlines are theirs.
 

@@ -1,4 +1,5 @@
-//! TLS 1.3 records after the handshake (RFC 8446 section 5): one direction's key, sealing and opening in place.
+//! TLS 1.3 records after the handshake (RFC 8446 section 5): one direction's key, sealing and opening in
+//! place.
 
 use ring::aead::{
     AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
@@ -28,8 +29,8 @@ pub(super) mod content {
     pub(in crate::link) const APPLICATION_DATA: u8 = 23;
 }
 
-/// Length in bytes of the record at the front of `bytes`, header included, judged as soon as the header is there; before
-/// that, the length of a header.
+/// Length in bytes of the record at the front of `bytes`, header included, judged as soon as the header is
+/// there; before that, the length of a header.
 pub(super) fn record_bytes(bytes: &[u8]) -> Result<usize, LinkError> {
     if let Some(&content_type) = bytes.first()
         && !(content::CHANGE_CIPHER_SPEC..=content::APPLICATION_DATA).contains(&content_type)
@@ -85,7 +86,8 @@ impl RecordKey {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    /// Seals one record in place. `record` has room for the header, then the plaintext, then room for the tail.
+    /// Seals one record in place. `record` has room for the header, then the plaintext, then room for the
+    /// tail.
     pub(super) fn seal(&mut self, record: &mut [u8], content_type: u8) -> Result<(), LinkError> {
         let body_bytes = record.len() - RECORD_HEADER_BYTES;
         debug_assert!((RECORD_TAIL_BYTES..=RECORD_BODY_BYTES_MAX).contains(&body_bytes));

@@ -138,7 +138,8 @@ impl ServerHandshake {
             Ok(Some(accepted)) => accepted,
             Ok(None) => return Ok(None),
             Err((error, mut alert)) => {
-                // Writing to a vector does not fail; and if it did, closing without an alert is right as well.
+                // Writing to a vector does not fail; and if it did, closing without an alert is right as
+                // well.
                 let _ = alert.write_all(out);
                 return Err(error.into());
             }

@@ -5,8 +5,8 @@ use super::handshake::Handshake;
 use super::link_state::{Link, RecordStart};
 use super::record::{RECORD_HEADER_BYTES, RECORD_PLAIN_BYTES_MAX};
 
-/// Frames on their way into records. Ended by [`RecordWriter::finish`]; dropped without it, the frames since the last
-/// whole record are taken back.
+/// Frames on their way into records. Ended by [`RecordWriter::finish`]; dropped without it, the frames since
+/// the last whole record are taken back.
 #[must_use = "frames are sealed by finish"]
 pub struct RecordWriter<'a, H: Handshake> {
     link: &'a mut Link<H>,
@@ -19,8 +19,8 @@ impl<'a, H: Handshake> RecordWriter<'a, H> {
         Self { link, out, begun: None }
     }
 
-    /// Appends a frame of `bytes` bytes by calling `encode`, which only appends. A frame that does not fit behind the ones
-    /// before begins a new record; one that fits no record is cut over several.
+    /// Appends a frame of `bytes` bytes by calling `encode`, which only appends. A frame that does not fit
+    /// behind the ones before begins a new record; one that fits no record is cut over several.
     pub fn frame(&mut self, bytes: usize, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), LinkError> {
         if let Some(start) = self.begun
             && self.out.len() - start.0 - RECORD_HEADER_BYTES + bytes > RECORD_PLAIN_BYTES_MAX

@@ -1,20 +1,21 @@
 //! The composition root: a configuration and an opened store become running cores.
 //!
-//! Each core recovers its own lanes on its own thread before any of them listens, so recovery is as parallel as the
-//! node. Nothing here runs once the node serves.
+//! Each core recovers its own lanes on its own thread before any of them listens, so recovery is as parallel
+//! as the node. Nothing here runs once the node serves.
 
 use std::io;
 use std::sync::Arc;
 
 use shards::io::{BLOCK_BYTES, LaneId};
-use shards::{AlignedBuf, Lane, LaneSet, RecoverError, RecoveryReport, Store};
+use shards::{AlignedBuf, RecoverError, Store};
 
-use super::core::{Core, Recovery};
+use super::core::Core;
 use super::crossing::Reply;
+use super::recovery::RecoveryPlan;
 use super::shared::{Deadlines, SessionLimits, Shared};
 use crate::config::{Config, Limits};
 use crate::link::{LinkCrypto, LinkError, NodeKey, ServerLinkConfig};
-use crate::relay::{Rate, Recovering, Relay, RelayLimits, Window};
+use crate::relay::{Rate, RelayLimits, Window};
 use crate::rt::api::CoreId;
 use crate::rt::clock::Clock;
 use crate::rt::crossing::CrossingSizes;
@@ -28,8 +29,8 @@ const BUFFERS_PER_LANE: usize = 2;
 /// Sizes of a batch buffer: the largest message fits in the smallest.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 const BATCH_BYTES_MIN: usize = 128 * 1024;
-/// Memory of all batch buffers that is registered with the kernel, which locks it; a default limit of 8 MiB of locked
-/// memory also has to hold the rings.
+/// Memory of all batch buffers that is registered with the kernel, which locks it; a default limit of 8 MiB
+/// of locked memory also has to hold the rings.
 const REGISTERED_BYTES_MAX: usize = 4 << 20;
 /// Reads from the log under way per core, for devices that catch up.
 const CATCH_UP_READS: u16 = 16;
@@ -77,6 +78,17 @@ enum CoreError {
 }
 
 impl Assembly {
+    /// The sizes of each core's ring and of the buffers registered with it.
+    pub fn ring_config(config: &Config, lanes: u16, cores: u16) -> RingConfig {
+        let batch = BatchBuffers::plan(lanes, cores);
+        RingConfig {
+            connections_max: config.limits.connections_per_core_max as usize,
+            disk_buffers: if batch.registered { batch.per_core } else { 0 },
+            disk_buffer_bytes: batch.bytes,
+            ..RingConfig::default()
+        }
+    }
+
     /// Starts every core. Returns when all of them serve.
     pub fn start(self) -> Result<RunningNode, AssemblyError> {
         let link = Arc::new(ServerLinkConfig::new(&self.key, &LinkCrypto::system())?);
@@ -85,12 +97,7 @@ impl Assembly {
         let sizes = CrossingSizes::for_cores(self.cores);
         let setup = NodeSetup {
             listen: Some(self.config.listen),
-            ring: RingConfig {
-                connections_max: self.config.limits.connections_per_core_max as usize,
-                disk_buffers: if batch.registered { batch.per_core } else { 0 },
-                disk_buffer_bytes: batch.bytes,
-                ..RingConfig::default()
-            },
+            ring: Self::ring_config(&self.config, self.store.lanes(), self.cores),
             crossings: Some(sizes),
             volume: Some(self.volume),
             clock: self.clock,
@@ -143,7 +150,8 @@ impl BatchBuffers {
     fn plan(lanes: u16, cores: u16) -> Self {
         let per_core = usize::from(lanes.div_ceil(cores)) * BUFFERS_PER_LANE;
         let count = per_core * usize::from(cores);
-        let bytes = (REGISTERED_BYTES_MAX / count).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX) & !(BLOCK_BYTES - 1);
+        let bytes =
+            (REGISTERED_BYTES_MAX / count).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX) & !(BLOCK_BYTES - 1);
         Self { bytes, per_core: per_core as u16, registered: bytes * count <= REGISTERED_BYTES_MAX }
     }
 }
@@ -161,11 +169,21 @@ struct CoreStart {
 
 impl CoreStart {
     fn core(self, mut context: CoreContext<Reply>) -> Result<Core, CoreError> {
-        let volume = context.volume.take().ok_or_else(|| CoreError::NoStore(io::ErrorKind::NotFound.into()))?;
+        let volume =
+            context.volume.take().ok_or_else(|| CoreError::NoStore(io::ErrorKind::NotFound.into()))?;
         let mut buffers = std::mem::take(&mut context.disk_buffers);
         buffers.resize_with(usize::from(self.batch.per_core), || AlignedBuf::zeroed(self.batch.bytes));
-        let recovery = self.recover(&context, &volume, buffers)?;
         let stats = CoreCounters::new(&self.stats, context.core.0);
+        let plan = RecoveryPlan {
+            shared: &self.shared,
+            core: context.core,
+            cores: self.cores,
+            segments_per_lane: self.segments_per_lane,
+            buffers_per_lane: BUFFERS_PER_LANE,
+            hash_seed: self.hash_seed,
+            now: context.clock.now(),
+        };
+        let recovery = plan.recover(&*volume, &stats, buffers)?;
         Ok(Core::new(
             context.core,
             self.shared,
@@ -176,58 +194,6 @@ impl CoreStart {
             self.hash_seed,
             recovery,
         ))
-    }
-
-    fn recover(
-        &self,
-        context: &CoreContext<Reply>,
-        volume: &FsVolume,
-        mut buffers: Vec<AlignedBuf>,
-    ) -> Result<Recovery, CoreError> {
-        let now = context.clock.now();
-        let store = &self.shared.store;
-        let range = store.lanes_of_core(context.core.0, self.cores);
-        let first = LaneId(range.start);
-        let stats = CoreCounters::new(&self.stats, context.core.0);
-        let relay = Relay::new(self.shared.relay, first, range.len(), self.hash_seed, stats);
-        let mut relay = Recovering::new(relay, now.wall_ms);
-        let (mut lanes, mut damaged) = (Vec::new(), Vec::new());
-        for lane in range.map(LaneId) {
-            let mut config = store.lane_config(lane);
-            config.segments_max = self.segments_per_lane;
-            config.owner_reclaims = true;
-            config.opened_ms = now.wall_ms;
-            let own = buffers.split_off(buffers.len() - BUFFERS_PER_LANE);
-            let mut visitor = |record: shards::RecoveredRecord<'_>, ledger: &mut shards::Ledger| {
-                relay.record(lane, &record, ledger);
-            };
-            let (recovered, report) = Lane::recover(volume, config, own, &mut visitor)?;
-            self.report(context.core, &report);
-            if report.has_loss() {
-                damaged.push(lane);
-            }
-            lanes.push(recovered);
-        }
-        if relay.foreign() > 0 {
-            tracing::error!(records = relay.foreign(), "records of another version were skipped");
-        }
-        Ok(Recovery { lanes: LaneSet::new(store.clone(), first, lanes), relay, damaged })
-    }
-
-    fn report(&self, core: CoreId, report: &RecoveryReport) {
-        let log = &self.stats[usize::from(core.0)].log;
-        log.recovered_records.add(report.records);
-        log.recovered_torn_bytes.add(report.torn_bytes);
-        log.recovered_lost_ranges.add(report.lost.len() as u64);
-        for lost in &report.lost {
-            tracing::error!(
-                lane = lost.lane.0,
-                first = lost.first.0,
-                last = lost.last.0,
-                reason = ?lost.reason,
-                "acknowledged records are lost; the mailboxes of this lane get a new epoch"
-            );
-        }
     }
 }
 
@@ -277,6 +243,12 @@ fn session_limits(limits: &Limits) -> SessionLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_is_held_up_can_hold_everything_the_kernel_has_received_for_it() {
+        let ring = Assembly::ring_config(&Config::default(), 16, 2);
+        assert!(usize::from(ring.recv_buffers) * ring.recv_buffer_bytes < crate::link::HELD_BYTES_MAX);
+    }
 
     #[test]
     fn batch_buffers_are_registered_only_within_their_share_of_locked_memory() {

@@ -19,6 +19,9 @@ impl Core {
             return;
         }
         self.out.stats.link.connections_closed.inc(fatal.code.code() as u8);
+        if session.link.as_deref().is_none_or(|link| !link.is_established()) && session.identity().is_none() {
+            self.out.stats.link.handshakes_failed.inc();
+        }
         self.leave(now, conn);
         let Some(session) = self.out.sessions.get(conn) else { return };
         session.open_by_us = now.mono_us + CLOSING_US;
@@ -78,8 +81,8 @@ impl Core {
         }
     }
 
-    /// Looks at some connections: closes those that do not log in in time, that take nothing, that say nothing, or
-    /// whose goodbye takes too long.
+    /// Looks at some connections: closes those that do not log in in time, that take nothing, that say
+    /// nothing, or whose goodbye takes too long.
     pub(super) fn inspect(&mut self, now: Now, effects: &mut Effects) {
         let end = self.out.sessions.slot_end();
         for _ in 0..end.min(INSPECT_PER_STEP) {

@@ -4,18 +4,19 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use shards::{Completion, LaneSet};
 use shards::io::{DiskDone, DiskOp, LaneId};
+use shards::{Completion, LaneSet};
 
 use super::crossing::{Reply, Request};
 use super::homes::Homes;
 use super::outbound::BufferPool;
 use super::outlet::Outputs;
+use super::recovery::Recovery;
 use super::session::{Phase, Session, Sessions};
 use super::shared::Shared;
 use super::sources::{SourceRefusal, Sources};
 use crate::link::ServerLink;
-use crate::relay::{Outlet, ReadEnd, Receipt, Recovering, Relay, Verdict};
+use crate::relay::{ReadEnd, Receipt, Relay, Verdict};
 use crate::rt::api::{ConnId, CoreId, CoreLogic, Effects, Event, Next, Now};
 use crate::rt::crossing::{CoreCrossings, Port};
 use crate::rt::ring::RingStats;
@@ -50,16 +51,6 @@ pub struct Core {
     ring: Option<Arc<RingStats>>,
     /// When the write in flight of each lane was submitted, and its bytes.
     written_us: Vec<(LaneId, u64, usize)>,
-}
-
-/// What a core is made from.
-pub struct Recovery {
-    /// The lanes of this core, recovered.
-    pub lanes: LaneSet,
-    /// The mailboxes found in them.
-    pub relay: Recovering,
-    /// Lanes in which acknowledged data was lost.
-    pub damaged: Vec<LaneId>,
 }
 
 impl Core {
@@ -111,7 +102,8 @@ impl Core {
         let stats = self.out.stats.clone();
         stats.link.connections_accepted.inc();
         let limits = &self.out.shared.sessions;
-        let full = self.out.sessions.len() >= limits.connections as usize || self.opening_count >= limits.opening;
+        let full =
+            self.out.sessions.len() >= limits.connections as usize || self.opening_count >= limits.opening;
         let refused = if full || self.stopping {
             Some(0)
         } else {
@@ -132,7 +124,13 @@ impl Core {
         stats.link.connections_open.inc();
     }
 
-    fn adopted(&mut self, now: Now, conn: ConnId, state: Box<dyn std::any::Any + Send>, effects: &mut Effects) {
+    fn adopted(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        state: Box<dyn std::any::Any + Send>,
+        effects: &mut Effects,
+    ) {
         let Ok(mut session) = state.downcast::<Session>() else {
             unreachable!("only sessions are handed over");
         };
@@ -243,7 +241,7 @@ impl Core {
                     Verdict::Pending => {}
                     Verdict::Known(receipt) => {
                         self.count(MessageClass::Durable, &receipt);
-                        self.out.receipt(origin, receipt);
+                        self.out.hand_receipt(origin, receipt);
                     }
                     Verdict::Busy => return false,
                 }
@@ -252,7 +250,7 @@ impl Core {
                 let receipt = self.relay.relay_ephemeral(&message, &mut self.out);
                 self.count(MessageClass::Ephemeral, &receipt);
                 if let Some(origin) = origin {
-                    self.out.receipt(origin, receipt);
+                    self.out.hand_receipt(origin, receipt);
                 }
             }
             Request::Delivered { sender, id } => self.out.delivered_here.push((sender, id)),
@@ -315,6 +313,7 @@ impl Core {
         let stats = &self.out.stats;
         stats.relay.mailboxes.set(self.relay.mailbox_count() as u64);
         stats.relay.queued_messages.set(self.relay.queued_messages());
+        stats.relay.queued_bytes.set(self.relay.queued_bytes());
         stats.rt.buffers_free.set(self.out.pool.len() as u64);
         self.count_space();
         self.count_ring();
@@ -359,6 +358,25 @@ impl Core {
         super::outlet::count_receipt(&self.out.stats, class, receipt);
     }
 
+    /// The space of every lane and the work under way, for a simulated run that went wrong.
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        let lanes: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|(id, lane)| {
+                format!(
+                    "lane {}: {:?}\n  reclaimable {:?} sparsest {:?}",
+                    id.0,
+                    lane.usage(),
+                    lane.reclaimable_segment(),
+                    lane.sparsest_segment()
+                )
+            })
+            .collect();
+        format!("{}\n{}", lanes.join("\n"), self.relay.describe())
+    }
+
     /// What must happen before this core is done: every connection closed, every cursor and batch on disk.
     fn drained(&mut self) -> bool {
         if self.out.sessions.len() > 0 || !self.relay.write_all_states(&mut self.lanes) {
@@ -380,6 +398,11 @@ impl CoreLogic for Core {
             Event::Adopted { conn, state, .. } => self.adopted(now, conn, state, effects),
             Event::Received { conn, data } => self.received(now, conn, data, effects),
             Event::Sent { conn, buf, .. } => self.sent(now, conn, buf, effects),
+            Event::SendProgress { conn } => {
+                if let Some(session) = self.out.sessions.get(conn) {
+                    session.progress_us = now.mono_us;
+                }
+            }
             Event::Closed { conn, cause } => self.closed(now, conn, cause),
             Event::AcceptFailed { .. } => self.out.stats.link.accept_failures.inc(),
             Event::Disk(done) => self.disk(now, done),
@@ -393,6 +416,7 @@ impl CoreLogic for Core {
             self.tick(now, effects);
         }
         self.relay.start_reads(now, &mut self.lanes, &mut self.out, &mut effects.disk);
+        self.relay.copy_forward(&mut self.lanes, &mut effects.disk);
         let drained = self.stopping && self.drained();
         self.poll_lanes(now, effects);
         self.flush(now, effects);

@@ -1,7 +1,8 @@
 //! What cores say to each other: requests as bytes, replies as values.
 //!
-//! A request that wants a reply takes a credit of the pair of cores; the reply gives it back. There are as many
-//! credits as reply slots, so a reply always fits. Requests without reply need room in the request queue only.
+//! A request that wants a reply takes a credit of the pair of cores; the reply gives it back. There are as
+//! many credits as reply slots, so a reply always fits. Requests without reply need room in the request queue
+//! only.
 
 use crate::relay::{Incoming, Origin, Receipt};
 use crate::rt::api::{ConnId, CoreId};
@@ -79,10 +80,8 @@ impl<'a> Request<'a> {
         if head[0] == KIND_DELIVERED {
             return Some(Self::Delivered { sender, id });
         }
-        let conn = ConnId {
-            slot: u32::from_le_bytes(take(head, 4)),
-            generation: u32::from_le_bytes(take(head, 8)),
-        };
+        let conn =
+            ConnId { slot: u32::from_le_bytes(take(head, 4)), generation: u32::from_le_bytes(take(head, 8)) };
         let origin = Origin { core: from, conn, token: u64::from_le_bytes(take(head, 16)) };
         let anonymous = flags & FLAG_ANONYMOUS != 0;
         let message = Incoming {
@@ -96,7 +95,9 @@ impl<'a> Request<'a> {
         };
         match head[0] {
             KIND_DURABLE => Some(Self::Durable { message, origin }),
-            KIND_EPHEMERAL => Some(Self::Ephemeral { message, origin: (flags & FLAG_REPLY != 0).then_some(origin) }),
+            KIND_EPHEMERAL => {
+                Some(Self::Ephemeral { message, origin: (flags & FLAG_REPLY != 0).then_some(origin) })
+            }
             _ => None,
         }
     }
@@ -149,7 +150,10 @@ mod tests {
         let requests = [
             Request::Durable { message: message(b"sealed"), origin },
             Request::Ephemeral { message: message(b""), origin: Some(origin) },
-            Request::Ephemeral { message: Incoming { from: Address([6; 32]), notify: None, ..message(b"x") }, origin: None },
+            Request::Ephemeral {
+                message: Incoming { from: Address([6; 32]), notify: None, ..message(b"x") },
+                origin: None,
+            },
             Request::Delivered { sender: Address([1; 32]), id: MessageId([2; 16]) },
         ];
         for request in requests {

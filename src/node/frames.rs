@@ -8,8 +8,8 @@ use crate::link::{LoggedIn, verify_login};
 use crate::relay::{AckOutcome, AttachRefusal, Incoming, Origin, Outcome, Receipt, Verdict, Window};
 use crate::rt::api::{ConnId, Effects, HandOver, Now};
 use crate::wire::{
-    Ack, Address, Capabilities, ClientFrame, CloseCode, Flow, Frame, MessageClass, PROTOCOL_VERSION, RejectReason,
-    Limit, Send, ServerFrame, Subscribe, Welcome,
+    Ack, Address, Capabilities, ClientFrame, CloseCode, Flow, Frame, Limit, MessageClass, PROTOCOL_VERSION,
+    RejectReason, Send, ServerFrame, Subscribe, Welcome,
 };
 
 /// When a client whose node is full shall try again.
@@ -56,7 +56,14 @@ impl Core {
         }
     }
 
-    fn send(&mut self, now: Now, conn: ConnId, identity: Identity, send: &Send<'_>, frame: Frame<'_>) -> Flow {
+    fn send(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        identity: Identity,
+        send: &Send<'_>,
+        frame: Frame<'_>,
+    ) -> Flow {
         let durable = send.class == MessageClass::Durable;
         let wants_receipt = durable || send.options.want_ephemeral_receipt;
         let origin = Origin { core: self.out.core, conn, token: send.request.0 };
@@ -193,7 +200,9 @@ impl Core {
     pub(super) fn hand_out_delivered(&mut self) {
         while let Some((sender, id)) = self.out.delivered_here.pop() {
             let receipt = Receipt { id, outcome: Outcome::Delivered };
-            let frame = ServerFrame::Receipt(super::outlet::wire_receipt(crate::wire::RequestId(0), &receipt));
+            let frame =
+                ServerFrame::Receipt(super::outlet::wire_receipt(crate::wire::RequestId(0), &receipt));
+            self.count(MessageClass::Durable, &receipt);
             for conn in self.relay.sessions_of(&sender) {
                 // A sender that reads nothing gets no notices it could drown in; ACCEPTED it has already.
                 if self.out.sessions.get(conn).is_some_and(|session| !session.out.is_congested()) {
@@ -204,7 +213,12 @@ impl Core {
     }
 
     /// Checks a login that has arrived and takes the session home.
-    pub(super) fn finish_login(&mut self, now: Now, conn: ConnId, effects: &mut Effects) -> Result<(), Fatal> {
+    pub(super) fn finish_login(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        effects: &mut Effects,
+    ) -> Result<(), Fatal> {
         let Some(session) = self.out.sessions.get(conn) else { return Ok(()) };
         if let (Some(login), Some(link)) = (session.login.take(), session.link.as_deref()) {
             let exporter = link.exporter().ok_or(Fatal::from(CloseCode::Internal))?;

@@ -1,4 +1,5 @@
-//! From the bytes of a connection to whole frames, taken in as fast as they can be carried further and no faster.
+//! From the bytes of a connection to whole frames, taken in as fast as they can be carried further and no
+//! faster.
 
 use super::core::Core;
 use super::session::Phase;
@@ -91,8 +92,8 @@ impl Core {
         taken
     }
 
-    /// After bytes were taken, or when something that held the connection up has gone: finishes a login, goes on with
-    /// what the link holds, and stops or resumes receiving.
+    /// After bytes were taken, or when something that held the connection up has gone: finishes a login, goes
+    /// on with what the link holds, and stops or resumes receiving.
     pub(super) fn after_input(&mut self, now: Now, conn: ConnId, effects: &mut Effects) {
         if let Err(fatal) = self.go_on(now, conn, effects) {
             return self.close_with(now, conn, fatal);
@@ -106,7 +107,8 @@ impl Core {
     }
 
     fn go_on(&mut self, now: Now, conn: ConnId, effects: &mut Effects) -> Result<(), Fatal> {
-        // Each round takes at least one frame that the link holds, or ends; the link holds a bounded number of bytes.
+        // Each round takes at least one frame that the link holds, or ends; the link holds a bounded number
+        // of bytes.
         loop {
             self.finish_login(now, conn, effects)?;
             self.retry_blocked(now, conn)?;

@@ -1,8 +1,8 @@
 //! What a session has to send: frames are written straight into the buffer in which they will be sealed.
 //!
-//! The buffer begins with what the link said itself, if anything, and goes on with one run of plaintext frames behind
-//! room for a record header. Sealing happens in place, once, when the session is flushed. While one buffer is with the
-//! kernel the next fills.
+//! The buffer begins with what the link said itself, if anything, and goes on with one run of plaintext
+//! frames behind room for a record header. Sealing happens in place, once, when the session is flushed. While
+//! one buffer is with the kernel the next fills.
 
 use crate::link::{LinkError, RecordStart, ServerLink};
 use crate::wire::ServerFrame;
@@ -64,8 +64,8 @@ impl Outbound {
         frame.encode(&mut self.bytes);
     }
 
-    /// Adds what the link said itself: its handshake, a key update, an alert. It was sealed already, so it goes before
-    /// the frames that were not.
+    /// Adds what the link said itself: its handshake, a key update, an alert. It was sealed already, so it
+    /// goes before the frames that were not.
     pub(super) fn add_link_bytes(&mut self, pool: &mut BufferPool, said: &[u8]) {
         self.make_room(pool);
         self.bytes.splice(self.link_bytes..self.link_bytes, said.iter().copied());

@@ -61,6 +61,16 @@ impl Outputs {
         self.write(conn, &ServerFrame::Receipt(wire_receipt(RequestId(token), &receipt)));
     }
 
+    /// Takes a receipt, which is counted already, to the core of the session that waits for it.
+    pub(super) fn hand_receipt(&mut self, origin: Origin, receipt: Receipt) {
+        if origin.core == self.core {
+            return self.receipt_here(origin.conn, origin.token, receipt);
+        }
+        let reply = Reply { conn: origin.conn, token: origin.token, receipt };
+        let refused = self.crossings.push_reply(origin.core, reply);
+        assert!(refused.is_ok(), "a reply slot was reserved by the credit of its request");
+    }
+
     /// Asks another core. `false` if the way is full; nothing was sent then.
     pub(super) fn ask(&mut self, to: CoreId, request: &Request<'_>) -> bool {
         let credit = &mut self.credits[usize::from(to.0)];
@@ -99,12 +109,9 @@ impl Outlet for Outputs {
     }
 
     fn receipt(&mut self, origin: Origin, receipt: Receipt) {
-        if origin.core == self.core {
-            return self.receipt_here(origin.conn, origin.token, receipt);
-        }
-        let reply = Reply { conn: origin.conn, token: origin.token, receipt };
-        let refused = self.crossings.push_reply(origin.core, reply);
-        assert!(refused.is_ok(), "a reply slot was reserved by the credit of its request");
+        // Only durable messages get their receipts from the relay itself.
+        count_receipt(&self.stats, wire::MessageClass::Durable, &receipt);
+        self.hand_receipt(origin, receipt);
     }
 
     fn delivered(&mut self, sender: Address, id: MessageId) -> bool {

@@ -55,7 +55,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(conn: ConnId, peer: SocketAddr, link: Box<ServerLink>, now_us: u64, open_by_us: u64) -> Self {
+    pub(super) fn new(
+        conn: ConnId,
+        peer: SocketAddr,
+        link: Box<ServerLink>,
+        now_us: u64,
+        open_by_us: u64,
+    ) -> Self {
         Self {
             conn,
             peer,

@@ -49,7 +49,12 @@ impl Sources {
     }
 
     /// Counts a new connection, or refuses it.
-    pub fn open(&mut self, now_us: u64, limits: &SessionLimits, peer: SocketAddr) -> Result<(), SourceRefusal> {
+    pub fn open(
+        &mut self,
+        now_us: u64,
+        limits: &SessionLimits,
+        peer: SocketAddr,
+    ) -> Result<(), SourceRefusal> {
         let source = self.by_prefix.entry(Prefix::of(peer)).or_default();
         if source.open >= limits.per_prefix {
             return Err(SourceRefusal::TooMany);

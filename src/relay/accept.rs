@@ -6,7 +6,7 @@ use super::mailbox::{Mailbox, MailboxKey, Remembered};
 use super::records::MessageRecord;
 use super::{Delivery, Incoming, Origin, Outcome, Outlet, Receipt, Relay, Staged, Verdict, Waiter};
 use crate::rt::api::Now;
-use crate::wire::{Address, Epoch, MailboxSeq, RejectReason};
+use crate::wire::{Address, MailboxSeq, RejectReason};
 
 /// How long a message may wait for a lane whose buffers are all in use, in microseconds.
 const BUSY_WAIT_US: u64 = 250_000;
@@ -19,18 +19,28 @@ const RETRY_MAILBOX_MS: u32 = 10_000;
 
 impl Relay {
     /// Takes a durable message: stages it for the next commit, or says at once what is known already.
-    pub fn accept(&mut self, now: Now, lanes: &mut LaneSet, message: &Incoming<'_>, origin: Origin) -> Verdict {
+    pub fn accept(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        message: &Incoming<'_>,
+        origin: Origin,
+    ) -> Verdict {
         let outcome = match self.stage(now, lanes, message, origin) {
             Ok(None) => return Verdict::Pending,
             Ok(Some(seq)) => Outcome::Accepted(MailboxSeq(seq)),
             Err((RejectReason::Busy, _)) if self.may_wait(now, lanes, &message.to) => return Verdict::Busy,
-            Err((reason, retry_ms)) => Outcome::Rejected { reason, retry_ms },
+            Err((reason, retry_ms)) => {
+                self.stats.log.append_refusals.inc();
+                Outcome::Rejected { reason, retry_ms }
+            }
         };
         Verdict::Known(Receipt { id: message.id, outcome })
     }
 
-    /// A lane whose buffers are full frees one with its next completion. Waiting for that keeps a sender's messages
-    /// in order; waiting for a disk that hangs would hold up everybody else, so that ends after a while.
+    /// A lane whose buffers are full frees one with its next completion. Waiting for that keeps a sender's
+    /// messages in order; waiting for a disk that hangs would hold up everybody else, so that ends after a
+    /// while.
     fn may_wait(&mut self, now: Now, lanes: &LaneSet, to: &Address) -> bool {
         let lane = lanes.lane_of(&to.0);
         let since_us = *self.book(lane).busy_since_us.get_or_insert(now.mono_us);
@@ -50,7 +60,7 @@ impl Relay {
             ttl_s if ttl_s <= self.limits.ttl_max_s => ttl_s,
             _ => return Err((RejectReason::BadTtl, 0)),
         };
-        let key = self.mailbox_for(now, lanes, message.to)?;
+        let key = self.mailbox_for(lanes, message.to)?;
         if let Some(seq) = self.dedup.find(key, message.id) {
             self.stats.relay.dedup_hits.inc();
             return Ok(self.receipt_of_first(key, seq, origin));
@@ -60,10 +70,10 @@ impl Relay {
         Ok(None)
     }
 
-    /// The mailbox of an address; made on the first message, so that an unknown address answers like a known one.
+    /// The mailbox of an address; made on the first message, so that an unknown address answers like a known
+    /// one.
     pub(super) fn mailbox_for(
         &mut self,
-        now: Now,
         lanes: &LaneSet,
         address: Address,
     ) -> Result<MailboxKey, (RejectReason, u32)> {
@@ -74,10 +84,12 @@ impl Relay {
             return Err((RejectReason::TooManyMailboxes, RETRY_FULL_MS));
         }
         let lane = lanes.lane_of(&address.0);
-        Ok(self.mailboxes.insert(Mailbox::new(address, lane, Epoch(now.wall_ms))))
+        let epoch = self.book(lane).epoch;
+        Ok(self.mailboxes.insert(Mailbox::new(address, lane, epoch)))
     }
 
-    /// The receipt of a message seen before: its number if it is committed, else nothing until the first one is.
+    /// The receipt of a message seen before: its number if it is committed, else nothing until the first one
+    /// is.
     fn receipt_of_first(&mut self, key: MailboxKey, seq: u64, origin: Origin) -> Option<u64> {
         let mailbox = &self.mailboxes[key];
         if seq <= mailbox.committed_seq {
@@ -133,6 +145,7 @@ impl Relay {
         mailbox.staged += 1;
         mailbox.bytes += message.payload.len() as u64;
         self.queued_messages += 1;
+        self.queued_bytes += message.payload.len() as u64;
         let entry = Remembered { id: message.id, seq, at_s: now_s, segment: None };
         let fresh = self.dedup.remember(key, mailbox, entry, self.limits.dedup_ids);
         debug_assert!(fresh, "a known id was answered before");

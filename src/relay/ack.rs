@@ -1,4 +1,5 @@
-//! Acknowledgements of a device: its cursor moves, the window opens, messages that every device has are let go.
+//! Acknowledgements of a device: its cursor moves, the window opens, messages that every device has are let
+//! go.
 
 use shards::{Kind, LaneSet};
 
@@ -12,14 +13,16 @@ use crate::wire::{Address, DeviceId, Epoch, MessageId};
 pub enum AckOutcome {
     /// Fully.
     Done,
-    /// Only in part: the way to a sender's core is full. Give the same acknowledgement again when it has drained.
+    /// Only in part: the way to a sender's core is full. Give the same acknowledgement again when it has
+    /// drained.
     Blocked,
     /// It named another epoch of the mailbox, or a session that is gone; nothing was changed.
     Stale,
 }
 
 impl Relay {
-    /// Takes a cumulative and a selective acknowledgement. `selective` rises strictly and lies above `cumulative`.
+    /// Takes a cumulative and a selective acknowledgement. `selective` rises strictly and lies above
+    /// `cumulative`.
     #[allow(clippy::too_many_arguments, reason = "the acknowledgement's own fields and where it came from")]
     pub fn acknowledge(
         &mut self,
@@ -58,7 +61,8 @@ impl Relay {
         loop {
             let device = &mut mailbox.devices[index];
             let Some(attached) = device.session.as_deref_mut() else { return true };
-            let Some(front) = attached.in_flight.front().copied().filter(|f| f.acked || f.seq <= reachable) else {
+            let Some(front) = attached.in_flight.front().copied().filter(|f| f.acked || f.seq <= reachable)
+            else {
                 break;
             };
             if !front.acked && !notify(mailbox, front.seq, front.notify, outlet) {
@@ -81,7 +85,13 @@ impl Relay {
     }
 
     /// Takes one message out of the window although an earlier one is missing.
-    fn mark_selective(&mut self, key: MailboxKey, device: DeviceId, seq: u64, outlet: &mut impl Outlet) -> bool {
+    fn mark_selective(
+        &mut self,
+        key: MailboxKey,
+        device: DeviceId,
+        seq: u64,
+        outlet: &mut impl Outlet,
+    ) -> bool {
         let mailbox = &mut self.mailboxes[key];
         let Some(index) = mailbox.device_index(device) else { return true };
         let Some(attached) = mailbox.devices[index].session.as_deref_mut() else { return true };
@@ -108,6 +118,7 @@ impl Relay {
             mailbox.entries.pop_front();
             mailbox.bytes -= u64::from(entry.payload_bytes);
             self.queued_messages -= 1;
+            self.queued_bytes -= u64::from(entry.payload_bytes);
             lanes.lane_mut(mailbox.lane).release(entry.loc, Kind::Message);
         }
     }

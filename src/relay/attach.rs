@@ -100,7 +100,8 @@ impl Attached {
     /// Room for one more message of `bytes`.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.in_flight.len() < self.window.messages as usize
-            && (self.in_flight.is_empty() || self.in_flight_bytes + bytes as u64 <= u64::from(self.window.bytes))
+            && (self.in_flight.is_empty()
+                || self.in_flight_bytes + bytes as u64 <= u64::from(self.window.bytes))
     }
 }
 
@@ -114,7 +115,7 @@ impl Relay {
         device: DeviceId,
         conn: ConnId,
     ) -> Result<Attachment, AttachRefusal> {
-        let key = self.mailbox_for(now, lanes, address).map_err(|(reason, _)| {
+        let key = self.mailbox_for(lanes, address).map_err(|(reason, _)| {
             debug_assert_eq!(reason, RejectReason::TooManyMailboxes);
             AttachRefusal::TooManyMailboxes
         })?;

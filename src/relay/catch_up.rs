@@ -1,8 +1,8 @@
 //! Cursor mode: a device that is behind reads the log at its own pace.
 //!
-//! Nothing is buffered for it. When it has room it queues for one of a fixed number of reads; a read brings a run of
-//! its messages that lie close together, as many as fit are pushed, and it queues again or waits until it
-//! acknowledges. Once it has everything it is live, and commits are pushed to it from memory.
+//! Nothing is buffered for it. When it has room it queues for one of a fixed number of reads; a read brings a
+//! run of its messages that lie close together, as many as fit are pushed, and it queues again or waits until
+//! it acknowledges. Once it has everything it is live, and commits are pushed to it from memory.
 
 use std::collections::VecDeque;
 
@@ -119,10 +119,18 @@ impl Relay {
     }
 
     /// Starts as many reads as there are buffers, for the sessions that waited longest.
-    pub fn start_reads(&mut self, now: Now, lanes: &mut LaneSet, outlet: &mut impl Outlet, ops: &mut Vec<DiskOp>) {
+    pub fn start_reads(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        outlet: &mut impl Outlet,
+        ops: &mut Vec<DiskOp>,
+    ) {
         while !self.catch_up.buffers.is_empty() {
             let Some(reader) = self.catch_up.queue.pop_front() else { return };
-            let Some(attached) = self.session_mut(reader.mailbox, reader.device, reader.conn) else { continue };
+            let Some(attached) = self.session_mut(reader.mailbox, reader.device, reader.conn) else {
+                continue;
+            };
             debug_assert_eq!(attached.mode, Mode::Queued);
             let next_push = attached.next_push;
             let Some((lane, span)) = self.plan(reader.mailbox, next_push, wall_s(now)) else {
@@ -140,7 +148,8 @@ impl Relay {
         }
     }
 
-    /// The blocks around the next message of a reader, and as many of the following ones as one read can bring.
+    /// The blocks around the next message of a reader, and as many of the following ones as one read can
+    /// bring.
     fn plan(&mut self, key: MailboxKey, next_push: u64, now_s: u32) -> Option<(LaneId, Span)> {
         let mailbox = &self.mailboxes[key];
         let entries = mailbox.entries.range(mailbox.position_from(next_push)..);
@@ -154,8 +163,18 @@ impl Relay {
         Some((mailbox.lane, Span { bytes, ..limit }))
     }
 
-    /// A read ended: pushes what it brought.
-    pub fn on_read(&mut self, now: Now, lanes: &mut LaneSet, lane: LaneId, end: ReadEnd, outlet: &mut impl Outlet) {
+    /// A read ended: pushes, or copies, what it brought.
+    pub fn on_read(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        lane: LaneId,
+        end: ReadEnd,
+        outlet: &mut impl Outlet,
+    ) {
+        if self.copying.owns(lane, end.op) {
+            return self.on_copy_read(lanes, end);
+        }
         let mut reads = self.catch_up.reads.iter_mut();
         let read = reads.find_map(|slot| slot.take_if(|read| (read.lane, read.op) == (lane, end.op)));
         let (Some(read), Some(buf)) = (read, end.buf) else {
@@ -167,14 +186,23 @@ impl Relay {
         self.resume(read.reader, outlet);
     }
 
-    fn push_read(&mut self, now: Now, lanes: &mut LaneSet, read: &Read, bytes: &[u8], outlet: &mut impl Outlet) {
+    fn push_read(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        read: &Read,
+        bytes: &[u8],
+        outlet: &mut impl Outlet,
+    ) {
         let Reader { mailbox: key, device, conn } = read.reader;
         loop {
             let Some(attached) = self.session_mut(key, device, conn) else { return };
             let next_push = attached.next_push;
             let mailbox = &mut self.mailboxes[key];
             let at = mailbox.position_from(next_push);
-            let Some(entry) = mailbox.entries.get(at).copied().filter(|entry| read.span.holds(entry)) else { return };
+            let Some(entry) = mailbox.entries.get(at).copied().filter(|entry| read.span.holds(entry)) else {
+                return;
+            };
             if entry.expires_s <= wall_s(now) {
                 self.skip(key, device, conn, entry.seq);
                 continue;
@@ -182,15 +210,17 @@ impl Relay {
             let block = (entry.loc.first_block() - read.span.start) as usize;
             let blocks = bytes.get(block..).unwrap_or_default();
             let record = lanes.lane(read.lane).parse_read(entry.loc, blocks).ok();
-            let Some(message) = record.and_then(|r| MessageRecord::decode(r.payload)).filter(|m| m.seq == entry.seq)
+            let Some(message) =
+                record.and_then(|r| MessageRecord::decode(r.payload)).filter(|m| m.seq == entry.seq)
             else {
                 return self.unreadable(now, lanes, read.reader, at);
             };
             let Some(index) = mailbox.device_index(device) else { return };
             let device = &mut mailbox.devices[index];
             let Some(attached) = device.session.as_deref_mut() else { return };
+            let redelivery = entry.seq <= device.pushed;
             if !attached.has_room(message.payload.len())
-                || !outlet.deliver(conn, &delivery_of(&message, entry.seq <= device.pushed))
+                || !outlet.deliver(conn, &delivery_of(&message, redelivery))
             {
                 return;
             }
@@ -198,6 +228,7 @@ impl Relay {
             attached.in_flight_push(entry.seq, &message);
             device.pushed = device.pushed.max(entry.seq);
             self.stats.relay.delivered_from_log.inc();
+            self.stats.relay.redelivered.add(u64::from(redelivery));
         }
     }
 
@@ -218,14 +249,15 @@ impl Relay {
         }
     }
 
-    /// A message that was acknowledged cannot be read back: lets it go, and gives the mailbox a new epoch so that its
-    /// devices can tell.
+    /// A message that was acknowledged cannot be read back: lets it go, and gives the mailbox a new epoch so
+    /// that its devices can tell.
     fn lose(&mut self, now: Now, lanes: &mut LaneSet, key: MailboxKey, at: usize) {
         let mailbox = &mut self.mailboxes[key];
         let Some(entry) = mailbox.entries.remove(at) else { return };
         mailbox.bytes -= u64::from(entry.payload_bytes);
         mailbox.epoch = Epoch(now.wall_ms.max(mailbox.epoch.0 + 1));
         self.queued_messages -= 1;
+        self.queued_bytes -= u64::from(entry.payload_bytes);
         self.stats.relay.messages_lost.inc();
         lanes.lane_mut(mailbox.lane).release(entry.loc, Kind::Message);
         self.mark_dirty(key);

@@ -29,17 +29,27 @@ impl Relay {
     }
 
     fn message_committed(&mut self, lane: LaneId, record: &Committed<'_>, outlet: &mut impl Outlet) {
-        let Some(Staged::Message { lsn, mailbox: key, seq, id, payload_bytes, origin }) =
-            self.book(lane).staged.pop_front()
-        else {
-            unreachable!("every committed message was staged, in this order");
+        let staged = self.book(lane).staged.pop_front();
+        assert_eq!(
+            staged.as_ref().map(Staged::lsn),
+            Some(record.lsn),
+            "commits come in the order of staging"
+        );
+        let (key, seq, id, payload_bytes, origin) = match staged {
+            Some(Staged::Message { mailbox, seq, id, payload_bytes, origin, .. }) => {
+                (mailbox, seq, id, payload_bytes, origin)
+            }
+            Some(Staged::Copied { mailbox, seq, from, .. }) => {
+                return self.copy_committed(lane, mailbox, seq, from, record.loc);
+            }
+            _ => unreachable!("every committed message was staged"),
         };
-        assert_eq!(lsn, record.lsn, "commits come in the order of staging");
         let accepted = Receipt { id, outcome: Outcome::Accepted(MailboxSeq(seq)) };
         outlet.receipt(origin, accepted);
         self.answer_waiters(lane, key, seq, accepted, outlet);
 
-        // PANIC: this node wrote the record from a valid message a moment ago, and its checksum was computed then.
+        // PANIC: this node wrote the record from a valid message a moment ago, and its checksum was computed
+        // then.
         let message = MessageRecord::decode(record.payload).expect("a record decodes as it was encoded");
         let mailbox = &mut self.mailboxes[key];
         mailbox.staged -= 1;
@@ -47,6 +57,7 @@ impl Relay {
             seq,
             loc: record.loc,
             expires_s: record.expires_s,
+            accepted_s: (message.accepted_ms / 1000) as u32,
             payload_bytes,
             notified: !message.notify,
         });
@@ -57,16 +68,25 @@ impl Relay {
     }
 
     /// Pushes a fresh commit to the devices that have everything before it.
-    fn push_live(&mut self, key: MailboxKey, seq: u64, message: &MessageRecord<'_>, outlet: &mut impl Outlet) {
+    fn push_live(
+        &mut self,
+        key: MailboxKey,
+        seq: u64,
+        message: &MessageRecord<'_>,
+        outlet: &mut impl Outlet,
+    ) {
         let mailbox = &mut self.mailboxes[key];
         for device in &mut mailbox.devices {
-            let Some(attached) = device.session.as_deref_mut().filter(|a| a.mode == Mode::Live) else { continue };
+            let Some(attached) = device.session.as_deref_mut().filter(|a| a.mode == Mode::Live) else {
+                continue;
+            };
             debug_assert!(attached.next_push <= seq, "a live device has everything up to the last commit");
             let delivery = delivery_of(message, seq <= device.pushed);
             if attached.has_room(message.payload.len()) && outlet.deliver(attached.conn, &delivery) {
                 attached.in_flight_push(seq, message);
                 device.pushed = device.pushed.max(seq);
                 self.stats.relay.delivered_live.inc();
+                self.stats.relay.redelivered.add(u64::from(delivery.redelivery));
             } else {
                 attached.mode = Mode::Behind;
                 self.stats.relay.cursor_mode_sessions.inc();
@@ -74,7 +94,14 @@ impl Relay {
         }
     }
 
-    fn answer_waiters(&mut self, lane: LaneId, key: MailboxKey, seq: u64, receipt: Receipt, outlet: &mut impl Outlet) {
+    fn answer_waiters(
+        &mut self,
+        lane: LaneId,
+        key: MailboxKey,
+        seq: u64,
+        receipt: Receipt,
+        outlet: &mut impl Outlet,
+    ) {
         self.book(lane).waiters.retain(|waiter| {
             let same = (waiter.mailbox, waiter.seq) == (key, seq);
             if same {
@@ -107,8 +134,12 @@ impl Relay {
     /// The lane could not write these records and has become read-only: nothing of them was acknowledged.
     pub fn on_failed(&mut self, lane: LaneId, first: Lsn, last: Lsn, outlet: &mut impl Outlet) {
         let refused = Outcome::Rejected { reason: RejectReason::StoreReadOnly, retry_ms: RETRY_FAILED_MS };
-        while let Some(staged) = self.book(lane).staged.pop_front_if(|staged| (first..=last).contains(&staged.lsn())) {
-            let Staged::Message { mailbox: key, seq, id, payload_bytes, origin, .. } = staged else { continue };
+        while let Some(staged) =
+            self.book(lane).staged.pop_front_if(|staged| (first..=last).contains(&staged.lsn()))
+        {
+            let Staged::Message { mailbox: key, seq, id, payload_bytes, origin, .. } = staged else {
+                continue;
+            };
             let receipt = Receipt { id, outcome: refused };
             outlet.receipt(origin, receipt);
             self.answer_waiters(lane, key, seq, receipt, outlet);
@@ -116,15 +147,8 @@ impl Relay {
             mailbox.staged -= 1;
             mailbox.bytes -= u64::from(payload_bytes);
             self.queued_messages -= 1;
+            self.queued_bytes -= u64::from(payload_bytes);
             self.dedup.retract(key, mailbox, id);
-        }
-    }
-}
-
-impl Staged {
-    fn lsn(&self) -> Lsn {
-        match self {
-            Self::Message { lsn, .. } | Self::State { lsn, .. } | Self::Dedup { lsn, .. } => *lsn,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The dedup window: which message ids a mailbox has seen, by which number.
 //!
-//! Each mailbox remembers its newest ids, up to a count and an age. The order lives in the mailbox; this index answers
-//! "seen?" for all mailboxes of the core. It is rebuilt at start from message records, which outlive their messages
-//! until their segment is reclaimed, and from dedup records, which carry ids out of a segment before that.
+//! Each mailbox remembers its newest ids, up to a count and an age. The order lives in the mailbox; this
+//! index answers "seen?" for all mailboxes of the core. It is rebuilt at start from message records, which
+//! outlive their messages until their segment is reclaimed, and from dedup records, which carry ids out of a
+//! segment before that.
 
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
+use shards::io::SegmentId;
 
 use super::mailbox::{Mailbox, MailboxKey, Remembered};
 use super::table::hasher;
@@ -81,9 +83,29 @@ impl DedupIndex {
 
     /// Forgets what is older than `since_s`. Ids that are not committed yet stay.
     pub(super) fn forget_before(&mut self, key: MailboxKey, mailbox: &mut Mailbox, since_s: u32) {
-        while mailbox.remembered.front().is_some_and(|entry| entry.at_s < since_s && entry.segment.is_some()) {
+        while mailbox.remembered.front().is_some_and(|entry| entry.at_s < since_s && entry.segment.is_some())
+        {
             self.forget_oldest(key, mailbox);
         }
+    }
+
+    /// Forgets every id whose record lies in a segment. Returns how many.
+    pub(super) fn forget_segment(
+        &mut self,
+        key: MailboxKey,
+        mailbox: &mut Mailbox,
+        segment: SegmentId,
+    ) -> u64 {
+        let before = mailbox.remembered.len();
+        let seen = &mut self.seen;
+        mailbox.remembered.retain(|entry| {
+            let keep = entry.segment != Some(segment);
+            if !keep {
+                seen.remove(&(key, entry.id));
+            }
+            keep
+        });
+        (before - mailbox.remembered.len()) as u64
     }
 
     fn forget_oldest(&mut self, key: MailboxKey, mailbox: &mut Mailbox) {

@@ -1,10 +1,10 @@
-//! Slow work in small steps: writing changed cursors, dropping what has expired, moving what must outlive a segment
-//! that is about to be reclaimed.
+//! Slow work in small steps: writing changed cursors, dropping what has expired, moving what must outlive a
+//! segment that is about to be reclaimed.
 //!
 //! Each step has a budget, so that none of them ever holds up a turn.
 
 use shards::io::{LaneId, SegmentId};
-use shards::{AppendError, Committed, Kind, LaneSet};
+use shards::{AppendError, Committed, Kind, LaneSet, Reserve};
 
 use super::accept::wall_s;
 use super::mailbox::MailboxKey;
@@ -26,6 +26,8 @@ const NEVER_S: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     next: u32,
+    /// Oldest message met in this pass.
+    oldest_s: Option<u32>,
 }
 
 /// A segment being emptied of what must outlive it.
@@ -43,20 +45,43 @@ impl Relay {
     /// One step of everything; call about every 200 ms.
     pub fn housekeep(&mut self, now: Now, lanes: &mut LaneSet) {
         self.sweep(now, lanes);
+        self.choose_copying(lanes);
         for index in 0..self.books.len() {
             let lane = LaneId(self.first_lane.0 + index as u16);
             self.write_states(lanes, lane, STATES_PER_STEP);
             self.relocate(now, lanes, lane);
+            self.acknowledge_loss(lanes, lane);
         }
     }
 
-    /// Writes the state of every changed mailbox. `false` if some lane had no room for all of them yet.
+    /// Stages the state of every changed mailbox, for a node that stops. `false` if some lane's buffers are
+    /// all in use: call again after the next completion. A lane that takes nothing any more keeps what it
+    /// has: cursors that are behind repeat messages, they lose none.
     pub fn write_all_states(&mut self, lanes: &mut LaneSet) -> bool {
-        (0..self.books.len()).all(|index| {
+        let mut done = true;
+        for index in 0..self.books.len() {
             let lane = LaneId(self.first_lane.0 + index as u16);
-            self.write_states(lanes, lane, usize::MAX);
-            self.books[index].dirty.is_empty()
-        })
+            while let Some(key) = self.book(lane).dirty.pop_front() {
+                let Some(mailbox) = self.mailboxes.get_mut(key) else { continue };
+                mailbox.state.listed = false;
+                if mailbox.state.dirty && self.write_state(lanes, key, Reserve::Use) == Err(AppendError::Busy)
+                {
+                    self.mark_dirty(key);
+                    done = false;
+                    break;
+                }
+            }
+        }
+        done
+    }
+
+    /// Once every mailbox of a damaged lane has its new epoch on disk, the loss is no news any more.
+    fn acknowledge_loss(&mut self, lanes: &mut LaneSet, lane: LaneId) {
+        let book = self.book(lane);
+        if book.owes_loss && book.dirty.is_empty() && book.staged.is_empty() {
+            book.owes_loss = false;
+            lanes.lane_mut(lane).acknowledge_loss();
+        }
     }
 
     /// Stages the state of up to `budget` changed mailboxes of a lane. What finds no room stays on the list.
@@ -65,14 +90,19 @@ impl Relay {
             let Some(key) = self.book(lane).dirty.pop_front() else { return };
             let Some(mailbox) = self.mailboxes.get_mut(key) else { continue };
             mailbox.state.listed = false;
-            if mailbox.state.dirty && self.write_state(lanes, key).is_err() {
+            if mailbox.state.dirty && self.write_state(lanes, key, Reserve::Keep).is_err() {
                 self.mark_dirty(key);
                 return;
             }
         }
     }
 
-    fn write_state(&mut self, lanes: &mut LaneSet, key: MailboxKey) -> Result<(), AppendError> {
+    fn write_state(
+        &mut self,
+        lanes: &mut LaneSet,
+        key: MailboxKey,
+        reserve: Reserve,
+    ) -> Result<(), AppendError> {
         let mailbox = &mut self.mailboxes[key];
         self.scratch.clear();
         let devices = mailbox.devices.iter().map(|device| DeviceState {
@@ -82,17 +112,21 @@ impl Relay {
         });
         StateRecord::encode(&mailbox.address, mailbox.epoch, mailbox.next_seq, devices, &mut self.scratch);
         let lane = mailbox.lane;
-        let lsn = lanes.lane_mut(lane).append(Kind::MailboxState, NEVER_S, &[&self.scratch])?;
+        let lsn = lanes.lane_mut(lane).append_with(reserve, Kind::MailboxState, NEVER_S, &[&self.scratch])?;
         mailbox.state.dirty = false;
         self.book(lane).staged.push_back(Staged::State { lsn, mailbox: key });
         Ok(())
     }
 
-    /// Looks at some mailboxes: drops expired messages, old message ids, long gone devices, and empty mailboxes.
+    /// Looks at some mailboxes: drops expired messages, old message ids, long gone devices, and empty
+    /// mailboxes.
     fn sweep(&mut self, now: Now, lanes: &mut LaneSet) {
         let end = self.mailboxes.key_end();
         for _ in 0..SWEEP_MIN.max(end / SWEEP_STEPS).min(end) {
-            self.sweep.next = if self.sweep.next >= end { 0 } else { self.sweep.next };
+            if self.sweep.next >= end {
+                let oldest_s = std::mem::take(&mut self.sweep).oldest_s;
+                self.stats.relay.oldest_queued.set(oldest_s.map(|oldest_s| u64::from(oldest_s) * 1000));
+            }
             self.sweep_one(now, lanes, MailboxKey(self.sweep.next));
             self.sweep.next += 1;
         }
@@ -113,6 +147,10 @@ impl Relay {
             self.expire(lanes, key, now_s);
         }
         let mailbox = &self.mailboxes[key];
+        if let Some(oldest) = mailbox.entries.front() {
+            self.sweep.oldest_s =
+                Some(self.sweep.oldest_s.map_or(oldest.accepted_s, |s| s.min(oldest.accepted_s)));
+        }
         if mailbox.is_idle() {
             let (lane, loc) = (mailbox.lane, mailbox.state.loc);
             self.mailboxes.remove(key);
@@ -139,6 +177,7 @@ impl Relay {
         mailbox.expires_first_s = first_s;
         mailbox.bytes -= bytes;
         self.queued_messages -= count;
+        self.queued_bytes -= bytes;
         self.stats.relay.expired.add(count);
     }
 
@@ -152,7 +191,8 @@ impl Relay {
         let end = self.mailboxes.key_end();
         let mut looked_at = 0;
         while relocation.next < end && looked_at < RELOCATE_PER_STEP {
-            looked_at += 1 + self.relocate_mailbox(now, lanes, lane, MailboxKey(relocation.next), &mut relocation);
+            looked_at +=
+                1 + self.relocate_mailbox(now, lanes, lane, MailboxKey(relocation.next), &mut relocation);
             relocation.next += 1;
         }
         if relocation.next >= end && relocation.awaiting == 0 {
@@ -174,25 +214,41 @@ impl Relay {
         key: MailboxKey,
         relocation: &mut Relocation,
     ) -> usize {
-        let Some(mailbox) = self.mailboxes.get_mut(key).filter(|mailbox| mailbox.lane == lane) else { return 0 };
+        let Some(mailbox) = self.mailboxes.get_mut(key).filter(|mailbox| mailbox.lane == lane) else {
+            return 0;
+        };
         self.dedup.forget_before(key, mailbox, wall_s(now).saturating_sub(self.limits.dedup_s));
         let segment = relocation.segment;
         let looked_at = mailbox.remembered.len();
         let count = mailbox.remembered.iter().filter(|entry| entry.segment == Some(segment)).count();
         if mailbox.state.loc.is_some_and(|loc| loc.segment == segment) {
             relocation.again = true;
-            if !mailbox.state.dirty && self.write_state(lanes, key).is_err() {
+            if self.write_state(lanes, key, Reserve::Use).is_err() {
                 return looked_at;
             }
         }
         for from in (0..count).step_by(DEDUP_IDS_MAX) {
-            if self.write_dedup(lanes, key, segment, from).is_err() {
-                relocation.again = true;
-                break;
+            match self.write_dedup(lanes, key, segment, from) {
+                Ok(()) => relocation.awaiting += 1,
+                Err(AppendError::Full) => {
+                    // Nothing can be appended at all, and this segment may be the only way out: a shorter
+                    // dedup window is better than a lane that takes nothing until an operator gives it space.
+                    self.forget_ids(key, segment);
+                    break;
+                }
+                Err(_) => {
+                    relocation.again = true;
+                    break;
+                }
             }
-            relocation.awaiting += 1;
         }
         looked_at
+    }
+
+    fn forget_ids(&mut self, key: MailboxKey, segment: SegmentId) {
+        let forgotten = self.dedup.forget_segment(key, &mut self.mailboxes[key], segment);
+        self.stats.relay.dedup_forgotten.add(forgotten);
+        tracing::warn!(forgotten, "no space to keep message ids: a message sent again may be stored again");
     }
 
     /// Stages one dedup record with the ids that lie in a segment, from the `skip`th on.
@@ -210,7 +266,8 @@ impl Relay {
         self.scratch.clear();
         records::encode_dedup(&mailbox.address, entries, &mut self.scratch);
         let lane = mailbox.lane;
-        let lsn = lanes.lane_mut(lane).append(Kind::DedupWindow, NEVER_S, &[&self.scratch])?;
+        let lsn =
+            lanes.lane_mut(lane).append_with(Reserve::Use, Kind::DedupWindow, NEVER_S, &[&self.scratch])?;
         self.book(lane).staged.push_back(Staged::Dedup { lsn, mailbox: key, from: segment });
         Ok(())
     }
@@ -221,7 +278,10 @@ impl Relay {
             (self.mailboxes.get_mut(key), records::decode_dedup(record.payload))
         {
             for moved in entries {
-                let found = mailbox.remembered.iter_mut().find(|entry| entry.seq == moved.seq && entry.id == moved.id);
+                let found = mailbox
+                    .remembered
+                    .iter_mut()
+                    .find(|entry| entry.seq == moved.seq && entry.id == moved.id);
                 if let Some(entry) = found {
                     entry.segment = Some(record.loc.segment);
                 }

@@ -1,8 +1,8 @@
 //! One mailbox: the live messages of an address and the cursor of each of its devices.
 //!
-//! Invariants: `entries` rises strictly in `seq`; every entry lies above the floor, the lowest cursor of all devices;
-//! `staged` counts messages that have a number but are not committed; a mailbox without devices keeps everything
-//! until it expires.
+//! Invariants: `entries` rises strictly in `seq`; every entry lies above the floor, the lowest cursor of all
+//! devices; `staged` counts messages that have a number but are not committed; a mailbox without devices
+//! keeps everything until it expires.
 
 use std::collections::VecDeque;
 
@@ -23,6 +23,7 @@ pub(super) struct Entry {
     pub seq: u64,
     pub loc: RecordLoc,
     pub expires_s: u32,
+    pub accepted_s: u32,
     pub payload_bytes: u32,
     /// Its sender was told that a device acknowledged it, or never asked.
     pub notified: bool,
@@ -123,6 +124,20 @@ impl Mailbox {
         self.expires_first_s = self.expires_first_s.min(entry.expires_s);
         self.committed_seq = self.committed_seq.max(entry.seq);
         self.entries.push_back(entry);
+    }
+
+    /// Adds a message found while the log is replayed, where copies come later than what they stand among.
+    /// Returns the place of the original if this is a copy of a message that is there.
+    pub(super) fn place(&mut self, entry: Entry) -> Option<RecordLoc> {
+        self.expires_first_s = self.expires_first_s.min(entry.expires_s);
+        let at = self.position_from(entry.seq);
+        match self.entries.get_mut(at).filter(|there| there.seq == entry.seq) {
+            Some(there) => Some(std::mem::replace(&mut there.loc, entry.loc)),
+            None => {
+                self.entries.insert(at, entry);
+                None
+            }
+        }
     }
 
     /// Index of the first entry numbered `seq` or higher.

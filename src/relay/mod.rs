@@ -1,30 +1,34 @@
 //! The relay of one core: durable mailboxes, device cursors, live delivery and receipts.
 //!
 //! # Purpose
-//! A message arrives for an address, is made durable in that address's lane, is acknowledged to its sender, and is
-//! pushed to every device of the address until each has acknowledged it or its time to live ends.
+//! A message arrives for an address, is made durable in that address's lane, is acknowledged to its sender,
+//! and is pushed to every device of the address until each has acknowledged it or its time to live ends.
 //!
 //! # Promises
-//! * ACCEPTED is made in one place only ([`commit`]), from the completion of the write that made the message durable.
-//! * Order per mailbox is commit order. A message is delivered at least once or expires; the same message id within
+//! * ACCEPTED is made in one place only ([`commit`]), from the completion of the write that made the message
+//!   durable.
+//! * Order per mailbox is commit order. A message is delivered at least once or expires; the same message id
+//!   within
 //!   the dedup window is stored once and gets the same receipt.
-//! * Producers are never slowed by consumers: a device that falls behind is switched to *cursor mode*, costs no
+//! * Producers are never slowed by consumers: a device that falls behind is switched to *cursor mode*, costs
+//!   no
 //!   memory for what it has not read, and reads on from the log when it acknowledges ([`catch_up`]).
 //!
 //! # Failure model
-//! A crash loses nothing that was acknowledged. It may forget the last moments of a device's acknowledgements, so
-//! that messages repeat. When recovery finds that acknowledged data was lost on the medium, the mailbox gets a new
-//! epoch, so that its devices can tell.
+//! A crash loses nothing that was acknowledged. It may forget the last moments of a device's
+//! acknowledgements, so that messages repeat. When recovery finds that acknowledged data was lost on the
+//! medium, the mailbox gets a new epoch, so that its devices can tell.
 //!
 //! # Who calls it
-//! `node` feeds it frames, crossings and disk completions of its own core. It calls the lanes (`shards`) and, through
-//! [`Outlet`], the sessions of the same core. It is a state machine: no clock, no socket, no file.
+//! `node` feeds it frames, crossings and disk completions of its own core. It calls the lanes (`shards`) and,
+//! through [`Outlet`], the sessions of the same core. It is a state machine: no clock, no socket, no file.
 
 mod accept;
 mod ack;
 mod attach;
 mod catch_up;
 mod commit;
+mod copy_forward;
 mod dedup;
 mod housekeeping;
 mod mailbox;
@@ -43,17 +47,18 @@ use shards::{Kind, Lsn, RecordLoc};
 
 use crate::rt::api::{ConnId, CoreId};
 use crate::stats::CoreCounters;
-use crate::wire::{Address, MailboxSeq, MessageId, RejectReason};
+use crate::wire::{Address, Epoch, MailboxSeq, MessageId, RejectReason};
 
 pub use ack::AckOutcome;
 pub use attach::{AttachRefusal, Attachment, Window};
 pub use catch_up::ReadEnd;
 pub use mailbox::MailboxKey;
 pub use quota::{Bucket, Rate};
-pub(crate) use table::hasher;
 pub use recover::Recovering;
+pub(crate) use table::hasher;
 
 use catch_up::CatchUp;
+use copy_forward::CopyForward;
 use dedup::DedupIndex;
 use table::Table;
 
@@ -175,7 +180,8 @@ pub trait Outlet {
     fn deliver(&mut self, conn: ConnId, delivery: &Delivery<'_>) -> bool;
     /// Tells a session that it has been given everything up to `seq`.
     fn caught_up(&mut self, conn: ConnId, seq: MailboxSeq);
-    /// Takes a receipt to its sender, on whatever core that is. Never refused: room was reserved with the request.
+    /// Takes a receipt to its sender, on whatever core that is. Never refused: room was reserved with the
+    /// request.
     fn receipt(&mut self, origin: Origin, receipt: Receipt);
     /// Tells the sessions of `sender` that its message was delivered. `false` if the way there is full now.
     fn delivered(&mut self, sender: Address, id: MessageId) -> bool;
@@ -187,6 +193,7 @@ enum Staged {
     Message { lsn: Lsn, mailbox: MailboxKey, seq: u64, id: MessageId, payload_bytes: u32, origin: Origin },
     State { lsn: Lsn, mailbox: MailboxKey },
     Dedup { lsn: Lsn, mailbox: MailboxKey, from: SegmentId },
+    Copied { lsn: Lsn, mailbox: MailboxKey, seq: u64, from: RecordLoc },
 }
 
 /// A second request for a message that is staged already; it gets the receipt of the first.
@@ -198,8 +205,11 @@ struct Waiter {
 }
 
 /// The relay's part of one lane.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LaneBook {
+    /// Epoch of mailboxes of which the log says nothing else: when the store was made, or when the lane last
+    /// lost data. A mailbox that lost even its state is told by it.
+    epoch: Epoch,
     staged: VecDeque<Staged>,
     waiters: Vec<Waiter>,
     /// Mailboxes whose state on disk is behind, in the order in which they fell behind.
@@ -207,8 +217,25 @@ struct LaneBook {
     relocation: Option<housekeeping::Relocation>,
     /// Records replaced by ones that have just been committed.
     replaced: Vec<(RecordLoc, Kind)>,
+    /// The lane has lost data, and the new epochs that tell of it are not all durable yet.
+    owes_loss: bool,
     /// Since when the lane has taken nothing because its buffers were all in use.
     busy_since_us: Option<u64>,
+}
+
+impl LaneBook {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            staged: VecDeque::new(),
+            waiters: Vec::new(),
+            dirty: VecDeque::new(),
+            relocation: None,
+            replaced: Vec::new(),
+            owes_loss: false,
+            busy_since_us: None,
+        }
+    }
 }
 
 /// The mailboxes of one core.
@@ -219,7 +246,9 @@ pub struct Relay {
     books: Vec<LaneBook>,
     first_lane: LaneId,
     catch_up: CatchUp,
+    copying: CopyForward,
     queued_messages: u64,
+    queued_bytes: u64,
     sweep: housekeeping::Sweep,
     /// For encoding records; keeps its capacity.
     scratch: Vec<u8>,
@@ -227,11 +256,13 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// An empty relay for `lanes` lanes from `first_lane`. `hash_seed` keeps outsiders from choosing colliding keys.
+    /// An empty relay for `lanes` lanes from `first_lane` of a store made at `created_ms`. `hash_seed` keeps
+    /// outsiders from choosing colliding keys.
     pub fn new(
         limits: RelayLimits,
         first_lane: LaneId,
         lanes: usize,
+        created_ms: u64,
         hash_seed: u64,
         stats: CoreCounters,
     ) -> Self {
@@ -239,14 +270,22 @@ impl Relay {
             limits,
             mailboxes: Table::new(hash_seed),
             dedup: DedupIndex::new(hash_seed),
-            books: (0..lanes).map(|_| LaneBook::default()).collect(),
+            books: (0..lanes).map(|_| LaneBook::new(Epoch(created_ms))).collect(),
             first_lane,
             catch_up: CatchUp::new(limits.reads),
+            copying: CopyForward::new(),
             queued_messages: 0,
+            queued_bytes: 0,
             sweep: housekeeping::Sweep::default(),
             scratch: Vec::new(),
             stats,
         }
+    }
+
+    /// The work under way, for a simulated run that went wrong.
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        format!("{:#?}", self.books)
     }
 
     fn book(&mut self, lane: LaneId) -> &mut LaneBook {
@@ -256,6 +295,11 @@ impl Relay {
     /// Messages held for all mailboxes of this core.
     pub fn queued_messages(&self) -> u64 {
         self.queued_messages
+    }
+
+    /// Payload bytes held for all mailboxes of this core.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
     }
 
     /// Mailboxes on this core.

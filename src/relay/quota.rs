@@ -61,7 +61,8 @@ pub(super) struct Usage {
 }
 
 impl Relay {
-    /// Charges the owner of a mailbox for sending a message of `bytes`, or says when to try again, in milliseconds.
+    /// Charges the owner of a mailbox for sending a message of `bytes`, or says when to try again, in
+    /// milliseconds.
     pub fn charge(&mut self, now: Now, key: MailboxKey, bytes: u64) -> Result<(), u32> {
         let (messages, byte_rate) = (self.limits.sender_messages, self.limits.sender_bytes);
         let Some(mailbox) = self.mailboxes.get_mut(key) else { return Ok(()) };
@@ -70,7 +71,8 @@ impl Relay {
         charged.inspect_err(|_| mailbox.usage.messages.give_back(1))
     }
 
-    /// Takes back what [`Relay::charge`] took: the message has to wait and will be charged when it is tried again.
+    /// Takes back what [`Relay::charge`] took: the message has to wait and will be charged when it is tried
+    /// again.
     pub fn refund(&mut self, key: MailboxKey, bytes: u64) {
         let Some(mailbox) = self.mailboxes.get_mut(key) else { return };
         mailbox.usage.messages.give_back(1);

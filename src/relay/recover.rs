@@ -3,10 +3,13 @@
 use shards::io::LaneId;
 use shards::{Kind, Ledger, RecoveredRecord};
 
+use super::Relay;
 use super::mailbox::{Device, Entry, Mailbox, MailboxKey, Remembered};
 use super::records::{self, MessageRecord, StateRecord};
-use super::Relay;
 use crate::wire::{Address, Epoch};
+
+/// Stands for the epoch of a mailbox until a record tells it.
+const NOT_RECORDED: Epoch = Epoch(0);
 
 /// A relay that is being fed its past.
 pub struct Recovering {
@@ -41,33 +44,39 @@ impl Recovering {
         }
     }
 
-    fn mailbox(&mut self, lane: LaneId, address: Address, epoch_ms: u64) -> MailboxKey {
-        match self.relay.mailboxes.find(&address) {
-            Some(key) => key,
-            None => self.relay.mailboxes.insert(Mailbox::new(address, lane, Epoch(epoch_ms))),
+    fn mailbox(&mut self, lane: LaneId, address: Address) -> MailboxKey {
+        if let Some(key) = self.relay.mailboxes.find(&address) {
+            return key;
         }
+        self.relay.mailboxes.insert(Mailbox::new(address, lane, NOT_RECORDED))
     }
 
     fn message(&mut self, lane: LaneId, record: &RecoveredRecord<'_>, ledger: &mut Ledger) -> bool {
         let Some(message) = MessageRecord::decode(record.payload) else { return false };
-        let key = self.mailbox(lane, message.to, message.accepted_ms);
+        let key = self.mailbox(lane, message.to);
         let limits = self.relay.limits;
         let mailbox = &mut self.relay.mailboxes[key];
         mailbox.next_seq = mailbox.next_seq.max(message.seq + 1);
         let at_s = u32::try_from(message.accepted_ms / 1000).unwrap_or(u32::MAX);
         if at_s.saturating_add(limits.dedup_s) > self.now_s {
-            let entry = Remembered { id: message.id, seq: message.seq, at_s, segment: Some(record.loc.segment) };
+            let entry =
+                Remembered { id: message.id, seq: message.seq, at_s, segment: Some(record.loc.segment) };
             self.relay.dedup.recall(key, mailbox, entry, limits.dedup_ids);
         }
-        if record.expires_s > self.now_s && mailbox.entries.back().is_none_or(|last| last.seq < message.seq) {
-            mailbox.push(Entry {
-                seq: message.seq,
-                loc: record.loc,
-                expires_s: record.expires_s,
-                payload_bytes: message.payload.len() as u32,
-                notified: !message.notify,
-            });
-            mailbox.bytes += message.payload.len() as u64;
+        let entry = Entry {
+            seq: message.seq,
+            loc: record.loc,
+            expires_s: record.expires_s,
+            accepted_s: at_s,
+            payload_bytes: message.payload.len() as u32,
+            notified: !message.notify,
+        };
+        if record.expires_s > self.now_s && message.seq > mailbox.floor() {
+            if let Some(original) = mailbox.place(entry) {
+                ledger.release(original, Kind::Message);
+            } else {
+                mailbox.bytes += message.payload.len() as u64;
+            }
         } else {
             ledger.release(record.loc, Kind::Message);
         }
@@ -77,7 +86,9 @@ impl Recovering {
 
     fn state(&mut self, lane: LaneId, record: &RecoveredRecord<'_>, ledger: &mut Ledger) -> bool {
         let Some(state) = StateRecord::decode(record.payload) else { return false };
-        let key = self.mailbox(lane, state.address, state.epoch.0);
+        let key = self.mailbox(lane, state.address);
+        let book = self.relay.book(lane);
+        book.epoch = Epoch(book.epoch.0.max(state.epoch.0));
         let mailbox = &mut self.relay.mailboxes[key];
         mailbox.epoch = state.epoch;
         // Numbers that were given but never committed are not given again: nobody can have seen them twice.
@@ -108,7 +119,7 @@ impl Recovering {
 
     fn dedup(&mut self, lane: LaneId, record: &RecoveredRecord<'_>) -> bool {
         let Some((address, entries)) = records::decode_dedup(record.payload) else { return false };
-        let key = self.mailbox(lane, address, self.now_ms);
+        let key = self.mailbox(lane, address);
         let limits = self.relay.limits;
         for entry in entries {
             let mailbox = &mut self.relay.mailboxes[key];
@@ -131,13 +142,26 @@ impl Recovering {
 
     /// Ends recovery; gives the mailboxes of damaged lanes a new epoch.
     pub fn finish(mut self, damaged: impl Fn(LaneId) -> bool) -> Relay {
+        for index in 0..self.relay.books.len() {
+            let lane = LaneId(self.relay.first_lane.0 + index as u16);
+            if damaged(lane) {
+                let book = self.relay.book(lane);
+                book.owes_loss = true;
+                book.epoch = Epoch(self.now_ms.max(book.epoch.0 + 1));
+            }
+        }
         for slot in 0..self.relay.mailboxes.key_end() {
             let key = MailboxKey(slot);
             let Some(mailbox) = self.relay.mailboxes.get_mut(key) else { continue };
             self.relay.dedup.settle(key, mailbox, self.relay.limits.dedup_ids);
             self.relay.queued_messages += mailbox.entries.len() as u64;
-            if damaged(mailbox.lane) {
-                mailbox.epoch = Epoch(self.now_ms.max(mailbox.epoch.0 + 1));
+            self.relay.queued_bytes += mailbox.bytes;
+            let lane = mailbox.lane;
+            if damaged(lane) || mailbox.epoch == NOT_RECORDED {
+                let epoch = self.relay.book(lane).epoch;
+                self.relay.mailboxes[key].epoch = epoch;
+            }
+            if damaged(lane) {
                 self.relay.mark_dirty(key);
             }
         }

@@ -50,6 +50,9 @@ pub enum Event<'a> {
     /// The whole of a buffer given to [`Effects::send`] was taken by the kernel, or the connection failed
     /// (then [`Event::Closed`] follows). The buffer returns either way.
     Sent { conn: ConnId, buf: Vec<u8>, ok: bool },
+    /// Some bytes of a buffer given to [`Effects::send`] were taken by the kernel, and the rest is still to go: the
+    /// peer is slow, but it reads.
+    SendProgress { conn: ConnId },
     /// The connection ended. It is the last event of this `conn`, and comes after every buffer has returned,
     /// also when the logic itself closed it.
     Closed { conn: ConnId, cause: CloseCause },
@@ -143,8 +146,8 @@ pub trait CoreLogic {
     /// Asks the core to stop: refuse new work, finish what is accepted, close connections, then answer
     /// [`Next::Done`] from [`CoreLogic::turn`].
     fn begin_shutdown(&mut self, now: Now, effects: &mut Effects);
-    /// The crossings this logic pushes to and drains, if it has any. The runtime publishes them after each turn,
-    /// rings the cores that must wake, and asks before it sleeps whether something has arrived.
+    /// The crossings this logic pushes to and drains, if it has any. The runtime publishes them after each
+    /// turn, rings the cores that must wake, and asks before it sleeps whether something has arrived.
     fn port(&mut self) -> Option<&mut dyn Port> {
         None
     }

@@ -1,4 +1,5 @@
-//! Where randomness comes from: the kernel's generator. Everything outside the runtime is given random bytes or a seed.
+//! Where randomness comes from: the kernel's generator. Everything outside the runtime is given random bytes
+//! or a seed.
 
 use std::io;
 

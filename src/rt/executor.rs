@@ -1,18 +1,21 @@
 //! Starting and ending a node's cores: one pinned glommio executor per core, with the core's driver inside.
 //!
-//! *What glommio does here.* It pins the thread and schedules tasks by queue, shares and latency class. The data path
-//! is one task, the driver, which sleeps in its own ring; so a core that serves makes one system call per sleep and
-//! glommio's rings stay idle. Only while tasks made by [`spawn_background`] exist does the driver yield to glommio
-//! between turns.
+//! *What glommio does here.* It pins the thread and schedules tasks by queue, shares and latency class. The
+//! data path is one task, the driver, which sleeps in its own ring; so a core that serves makes one system
+//! call per sleep and glommio's rings stay idle. Only while tasks made by [`spawn_background`] exist does the
+//! driver yield to glommio between turns.
 //!
-//! *Known faults of glommio 0.9, and how they are kept away.* It may park with runnable tasks: the driver never waits
-//! in glommio, and bounds its own sleep while background tasks run. A task counts its wakers in 16 bits: no task here
-//! has more than one. It exits the process when an opcode is missing and falls back in silence when memory cannot be
-//! locked: [`preflight`](super::preflight) runs first and `io_memory` is at its minimum. Its blocking pool sits on the
-//! executor's own processor unless told otherwise: it is told. Its sockets, files and channels are not used.
+//! *Known faults of glommio 0.9, and how they are kept away.* It may park with runnable tasks: the driver
+//! never waits in glommio, and bounds its own sleep while background tasks run. A task counts its wakers in
+//! 16 bits: no task here has more than one. It exits the process when an opcode is missing and falls back in
+//! silence when memory cannot be locked: [`preflight`](super::preflight) runs first and `io_memory` is at its
+//! minimum. Its blocking pool sits on the executor's own processor unless told otherwise: it is told. It
+//! never closes one eventfd per executor: a node starts each once. Its sockets, files and channels are not
+//! used.
 //!
-//! *Order of a start.* Bind the sockets; per core, on its thread: ring, pools, logic (which may recover its lanes with
-//! blocking I/O); when every core is ready, listen. If one fails, none listens, and the first reason is returned.
+//! *Order of a start.* Bind the sockets; per core, on its thread: ring, pools, logic (which may recover its
+//! lanes with blocking I/O); when every core is ready, listen. If one fails, none listens, and the first
+//! reason is returned.
 //!
 //! *Failure model.* A panic on a core ends the process.
 
@@ -84,8 +87,8 @@ pub struct CoreContext<R> {
 pub enum StartError {
     /// More cores than processors, or none.
     #[error(
-        "{wanted} cores were asked for, but this process may use {allowed} processors; lower --cores or widen its \
-         affinity (taskset, cpuset)"
+        "{wanted} cores were asked for, but this process may use {allowed} processors; \
+         lower --cores or widen its affinity (taskset, cpuset)"
     )]
     Processors { wanted: usize, allowed: usize },
     /// The affinity could not be read, or a helper not be started.
@@ -96,7 +99,8 @@ pub enum StartError {
     Listen { address: SocketAddr, source: io::Error },
     /// glommio did not start.
     #[error(
-        "the executor of core {core} did not start: {reason}; check `ulimit -l` (locked memory) and `ulimit -n`"
+        "the executor of core {core} did not start: {reason}; \
+         check `ulimit -l` (locked memory) and `ulimit -n`"
     )]
     Executor { core: u16, reason: String },
     /// The core's own ring, or its pools, could not be made.
@@ -181,6 +185,15 @@ struct Ready {
     stats: Arc<RingStats>,
 }
 
+/// How far a core has come.
+enum Report {
+    Ready(Ready),
+    /// It listens.
+    Serving,
+}
+
+type Reports = Receiver<Result<Report, StartError>>;
+
 /// Everything a core's thread starts from.
 struct CoreSeed<R, F> {
     core: CoreId,
@@ -188,20 +201,20 @@ struct CoreSeed<R, F> {
     driver: DriverSetup,
     socket: Option<Socket>,
     factory: F,
-    ready: Sender<Result<Ready, StartError>>,
+    reports: Sender<Result<Report, StartError>>,
     go: Receiver<Go>,
 }
 
 /// A core's thread that was started and has not reported.
 struct Starting {
     control: Arc<CoreControl>,
-    ready: Receiver<Result<Ready, StartError>>,
+    reports: Reports,
     go: Sender<Go>,
     thread: ExecutorJoinHandle<Result<(), StartError>>,
 }
 
-/// Starts one core per factory. Each factory makes its core's logic on that core's thread, and may block until it is
-/// done. Returns when every core serves.
+/// Starts one core per factory. Each factory makes its core's logic on that core's thread, and may block
+/// until it is done. Returns when every core serves.
 pub fn run<L, R, E, F>(setup: NodeSetup, factories: Vec<F>) -> Result<RunningNode, StartError>
 where
     L: CoreLogic + 'static,
@@ -211,7 +224,8 @@ where
 {
     let processors = choose_processors(factories.len())?;
     let (sockets, address) = bind(setup.listen, factories.len() as u16)?;
-    // Before any core: the helper thread inherits the processors this thread may use, not those of a pinned core.
+    // Before any core: the helper thread inherits the processors this thread may use, not those of a pinned
+    // core.
     let (cold, cold_thread) = ColdQueue::start()
         .map_err(|source| StartError::System { action: "starting the helper thread", source })?;
     let seeds = seeds(&setup, &cold, factories, sockets)?;
@@ -220,7 +234,7 @@ where
     for (seed, processor) in seeds.into_iter().zip(processors) {
         starting.push(spawn(seed, processor)?);
     }
-    let cores = await_ready(starting)?;
+    let cores = await_serving(starting)?;
     Ok(RunningNode { address, cores, cold: cold_thread })
 }
 
@@ -247,7 +261,7 @@ fn bind(listen: Option<SocketAddr>, count: u16) -> Result<Bound, StartError> {
     Ok((sockets.into_iter().map(Some).collect(), Some(bound)))
 }
 
-type Ends<R, F> = (CoreSeed<R, F>, Arc<CoreControl>, Receiver<Result<Ready, StartError>>, Sender<Go>);
+type Ends<R, F> = (CoreSeed<R, F>, Arc<CoreControl>, Reports, Sender<Go>);
 
 fn seeds<R: Send, F>(
     setup: &NodeSetup,
@@ -260,27 +274,28 @@ fn seeds<R: Send, F>(
     let sizes = setup.crossings.unwrap_or_else(|| CrossingSizes::for_cores(count));
     let hand_overs = HandOvers::mesh(&bells);
     let parts = mesh_with(count, sizes, &bells).into_iter().zip(hand_overs).zip(factories).zip(sockets);
-    let seed = |(((crossings, hand_overs), factory), socket): (
-        ((CoreCrossings<R>, HandOvers), F),
-        Option<Socket>,
-    )| {
-        let control = CoreControl::new()
-            .map_err(|source| StartError::System { action: "making an eventfd", source })?;
-        let control = Arc::new(control);
-        let disk = setup.volume.clone().map(|volume| DiskSetup { volume, cold: cold.clone() });
-        let driver = DriverSetup {
-            config: setup.ring,
-            clock: setup.clock,
-            control: Arc::clone(&control),
-            hand_overs,
-            disk,
-        };
-        let ((ready, ready_out), (go_in, go)) = (channel(), channel());
-        let core = crossings.core();
-        let seed = CoreSeed { core, crossings, driver, socket, factory, ready, go };
-        Ok((seed, control, ready_out, go_in))
+    parts.map(|part| seed(setup, cold, part)).collect()
+}
+
+type Part<R, F> = (((CoreCrossings<R>, HandOvers), F), Option<Socket>);
+
+fn seed<R: Send, F>(setup: &NodeSetup, cold: &ColdQueue, part: Part<R, F>) -> Result<Ends<R, F>, StartError> {
+    let (((crossings, hand_overs), factory), socket) = part;
+    let control =
+        CoreControl::new().map_err(|source| StartError::System { action: "making an eventfd", source })?;
+    let control = Arc::new(control);
+    let disk = setup.volume.clone().map(|volume| DiskSetup { volume, cold: cold.clone() });
+    let driver = DriverSetup {
+        config: setup.ring,
+        clock: setup.clock,
+        control: Arc::clone(&control),
+        hand_overs,
+        disk,
     };
-    parts.map(seed).collect()
+    let ((reports, reports_out), (go_in, go)) = (channel(), channel());
+    let core = crossings.core();
+    let seed = CoreSeed { core, crossings, driver, socket, factory, reports, go };
+    Ok((seed, control, reports_out, go_in))
 }
 
 fn spawn<L, R, E, F>(ends: Ends<R, F>, processor: usize) -> Result<Starting, StartError>
@@ -290,7 +305,7 @@ where
     E: Into<Box<dyn Error + Send + Sync>>,
     F: FnOnce(CoreContext<R>) -> Result<L, E> + Send + 'static,
 {
-    let (seed, control, ready, go) = ends;
+    let (seed, control, reports, go) = ends;
     let core = seed.core.0;
     let thread = LocalExecutorBuilder::new(Placement::Fixed(processor))
         .name(&format!("core-{core}"))
@@ -314,45 +329,57 @@ where
             }
         })
         .map_err(|error| StartError::Executor { core, reason: error.to_string() })?;
-    Ok(Starting { control, ready, go, thread })
+    Ok(Starting { control, reports, go, thread })
 }
 
-/// Waits for every core's report; lets them all go, or, by dropping what they wait for, none.
-fn await_ready(starting: Vec<Starting>) -> Result<Vec<RunningCore>, StartError> {
-    let (mut cores, mut peers, mut gos) = (Vec::new(), Vec::new(), Vec::new());
+/// Waits until every core is ready, lets them all go, and waits until they serve. If one fails, all end.
+fn await_serving(starting: Vec<Starting>) -> Result<Vec<RunningCore>, StartError> {
+    let (mut cores, mut peers, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     let mut failure = None;
-    for (core, Starting { control, ready, go, thread }) in starting.into_iter().enumerate() {
-        match ready.recv() {
-            Ok(Ok(Ready { ring, stats })) => {
+    for (core, Starting { control, reports, go, thread }) in starting.into_iter().enumerate() {
+        match reports.recv() {
+            Ok(Ok(Report::Ready(Ready { ring, stats }))) => {
                 peers.push(PeerCore { ring, control: Arc::clone(&control) });
-                gos.push(go);
+                waiting.push((go, reports));
                 cores.push(RunningCore { control, stats, thread });
             }
+            Ok(Ok(Report::Serving)) => unreachable!("a core serves only when it was let go"),
             Ok(Err(error)) => failure = failure.or(Some(error)),
-            Err(_) => {
-                let reason = match thread.join() {
-                    Ok(Ok(())) => "it ended early".into(),
-                    Ok(Err(error)) => error.to_string(),
-                    Err(error) => error.to_string(),
-                };
-                failure = failure.or(Some(StartError::Executor { core: core as u16, reason }));
-            }
+            Err(_) => failure = failure.or(Some(ended_early(core as u16, thread))),
         }
     }
-    let peers: Arc<[PeerCore]> = peers.into();
-    if let Some(failure) = failure {
-        drop(gos);
-        for core in cores {
-            // It was never let go and has nothing to say.
-            let _ = core.thread.join();
-        }
-        return Err(failure);
+    if failure.is_none() {
+        failure = let_go(waiting, peers.into());
+    } else {
+        // A core that is not let go ends by itself.
+        drop(waiting);
     }
-    for go in gos {
+    let Some(failure) = failure else { return Ok(cores) };
+    cores.iter().for_each(|core| core.control.shut_down());
+    for core in cores {
+        // It was stopped on account of another; what it says adds nothing.
+        let _ = core.thread.join();
+    }
+    Err(failure)
+}
+
+/// Lets every core go and waits until it serves. Returns the first failure.
+fn let_go(waiting: Vec<(Sender<Go>, Reports)>, peers: Arc<[PeerCore]>) -> Option<StartError> {
+    for (go, _) in &waiting {
         // A core that is gone after its report has panicked, and the process with it.
         let _ = go.send(Go { peers: Arc::clone(&peers) });
     }
-    Ok(cores)
+    waiting.into_iter().filter_map(|(_, reports)| reports.recv().ok()?.err()).next()
+}
+
+/// Why a core's thread ended before it reported.
+fn ended_early(core: u16, thread: ExecutorJoinHandle<Result<(), StartError>>) -> StartError {
+    let reason = match thread.join() {
+        Ok(Ok(())) => "it ended early".into(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    StartError::Executor { core, reason }
 }
 
 /// The life of a core, on its thread.
@@ -363,20 +390,22 @@ where
     E: Into<Box<dyn Error + Send + Sync>>,
     F: FnOnce(CoreContext<R>) -> Result<L, E>,
 {
-    let CoreSeed { core, crossings, driver, socket, factory, ready, go } = seed;
+    let CoreSeed { core, crossings, driver, socket, factory, reports, go } = seed;
     let (driver, logic, handle) = match prepare(core, crossings, driver, factory) {
         Ok(prepared) => prepared,
         Err(error) => {
             // The starter always listens; it returns this error.
-            let _ = ready.send(Err(error));
+            let _ = reports.send(Err(error));
             return Ok(());
         }
     };
     let mut driver: Driver<L> = driver;
-    let _ = ready.send(Ok(handle));
-    drop(ready);
+    let _ = reports.send(Ok(Report::Ready(handle)));
     let Ok(Go { peers }) = go.recv() else { return Ok(()) };
-    driver.start(logic, peers, socket).map_err(|source| StartError::Ring { core: core.0, source })?;
+    let started = driver.start(logic, peers, socket);
+    let _ = reports
+        .send(started.map(|()| Report::Serving).map_err(|source| StartError::Ring { core: core.0, source }));
+    drop(reports);
     loop {
         let background = BACKGROUND_TASKS.get() > 0;
         if driver.turn(background.then_some(BACKGROUND_NAP_US)) == Turn::Done {
@@ -436,8 +465,8 @@ impl Drop for BackgroundTask {
     }
 }
 
-/// Runs `task` on this core beside the data path, with whatever time that leaves. To be called on a core's thread. It
-/// must yield often, and must not be relied upon to end before the core does.
+/// Runs `task` on this core beside the data path, with whatever time that leaves. To be called on a core's
+/// thread. It must yield often, and must not be relied upon to end before the core does.
 pub fn spawn_background(task: impl Future<Output = ()> + 'static) {
     let counted = BackgroundTask::begin();
     let queue = BACKGROUND_QUEUE.get().unwrap_or_else(|| {

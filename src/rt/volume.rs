@@ -3,15 +3,16 @@
 //! ```text
 //! DIR/LOCK                    held with flock for as long as the volume is open
 //! DIR/<name>                  small files of the root, replaced atomically
+//! DIR/<name>.new              what replaces one; never read, made anew after a crash
 //! DIR/lane-000/00000000.seg   segments; the number is hexadecimal
 //! DIR/lane-000/00000000.new   a segment under preparation; never read, made anew after a crash
 //! ```
 //!
-//! *Promise.* One process per directory. A segment appears under its name only when all of it is written and durable.
-//! Data is read and written with direct I/O.
+//! *Promise.* One process per directory. A segment appears under its name only when all of it is written and
+//! durable. Data is read and written with direct I/O.
 //!
-//! *Callers.* Format, recovery and offline tools through [`Volume`]; the driver opens segments here and its helper
-//! thread prepares them.
+//! *Callers.* Format, recovery and offline tools through [`Volume`]; the driver opens segments here and its
+//! helper thread prepares them.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +23,8 @@ use rustix::io::{Errno, pread, pwrite};
 use shards::AlignedBuf;
 use shards::io::{BLOCK_BYTES, LaneId, SegmentFile, SegmentId, Volume};
 
-/// Largest single direct write or read, in bytes. Larger ones are split by devices and may come back with `EAGAIN`.
+/// Largest single direct write or read, in bytes. Larger ones are split by devices and may come back with
+/// `EAGAIN`.
 const CHUNK_BYTES: usize = 512 << 10;
 /// Largest small file of the root, in bytes.
 const META_BYTES_MAX: usize = 16 << 20;
@@ -34,7 +36,10 @@ pub enum VolumeError {
     #[error("{action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     /// Another process has it.
-    #[error("{} is in use by another process; stop that one, or give this one a directory of its own", path.display())]
+    #[error(
+        "{} is in use by another process; stop that one, or give this one a directory of its own",
+        path.display()
+    )]
     InUse { path: PathBuf },
 }
 
@@ -79,14 +84,15 @@ impl FsVolume {
         self.lane_dir(lane).join(format!("{:08x}.seg", segment.0))
     }
 
-    /// Opens a segment for direct reading and writing. (A file opened for writing only cannot be probed for polled
-    /// I/O, and a device that fails the probe is remembered as not capable.)
+    /// Opens a segment for direct reading and writing. (A file opened for writing only cannot be probed for
+    /// polled I/O, and a device that fails the probe is remembered as not capable.)
     pub fn open_segment(&self, lane: LaneId, segment: SegmentId) -> io::Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
         Ok(fs::open(self.segment_path(lane, segment), flags, Mode::empty())?)
     }
 
-    /// Makes a segment as [`Volume::create_segment`] and returns it open, for [`FsVolume::open_segment`]'s uses.
+    /// Makes a segment as [`Volume::create_segment`] and returns it open, for [`FsVolume::open_segment`]'s
+    /// uses.
     pub fn prepare_segment(&self, lane: LaneId, segment: SegmentId, bytes: u64) -> io::Result<OwnedFd> {
         if !bytes.is_multiple_of(BLOCK_BYTES as u64) || bytes == 0 {
             return Err(io::Error::from(Errno::INVAL));
@@ -147,11 +153,14 @@ fn segment_number(name: &[u8]) -> Option<SegmentId> {
     u32::from_str_radix(digits, 16).ok().map(SegmentId)
 }
 
-/// Refuses names that would leave the root or collide with its own entries.
+/// What a small file is called until it is whole; added to its name, so that no two share one.
+const UNFINISHED_META: &str = ".new";
+
+/// Refuses names that would leave the root, hide in it, or collide with its own entries.
 fn meta_path(root: &Path, name: &str) -> io::Result<PathBuf> {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
-    if !plain || name == "LOCK" || name.starts_with("lane-") {
+    if !plain || name == "LOCK" || name.starts_with("lane-") || name.ends_with(UNFINISHED_META) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("{name:?} is no name for a small file"),
@@ -233,7 +242,7 @@ impl Volume for FsVolume {
 
     fn replace_meta(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = meta_path(&self.root, name)?;
-        let new = path.with_extension("new");
+        let new = self.root.join(format!("{name}{UNFINISHED_META}"));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let mut file = std::fs::File::from(fs::open(&new, flags, Mode::from_raw_mode(0o600))?);
         io::Write::write_all(&mut file, bytes)?;
@@ -309,9 +318,10 @@ mod tests {
     #[test]
     fn what_a_crash_left_of_a_preparation_is_no_segment_and_not_in_the_way() {
         let (dir, volume) = volume();
-        std::fs::copy("/dev/null", dir.path().join("lane-003/00000000.new")).expect("a remnant");
+        let any = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        std::fs::copy(any, dir.path().join("lane-003/00000000.new")).expect("a remnant");
         for foreign in ["1.seg", "0000000A.seg", "00000000.seg.bak", "notes"] {
-            std::fs::copy("/dev/null", dir.path().join("lane-003").join(foreign)).expect("a foreign file");
+            std::fs::copy(any, dir.path().join("lane-003").join(foreign)).expect("a foreign file");
         }
         assert_eq!(volume.segments(LANE).expect("readable"), []);
         volume.create_segment(LANE, SegmentId(0), BLOCK_BYTES as u64).expect("not in the way");
@@ -320,12 +330,27 @@ mod tests {
     #[test]
     fn a_small_file_is_absent_then_replaced_whole_and_cannot_leave_the_root() {
         let (_dir, volume) = volume();
-        assert_eq!(volume.read_meta("super").expect("readable"), None);
-        volume.replace_meta("super", b"one").expect("writable");
-        volume.replace_meta("super", b"two").expect("writable");
-        assert_eq!(volume.read_meta("super").expect("readable").as_deref(), Some(&b"two"[..]));
-        for name in ["", "../super", "a/b", "LOCK", "lane-000", "a.new"] {
-            assert!(volume.replace_meta(name, b"x").is_err(), "{name:?}");
+        for name in ["super", "store.id"] {
+            assert_eq!(volume.read_meta(name).expect("readable"), None);
+            volume.replace_meta(name, b"one").expect("writable");
+            volume.replace_meta(name, b"two").expect("writable");
+            assert_eq!(volume.read_meta(name).expect("readable").as_deref(), Some(&b"two"[..]));
         }
+        for name in ["", ".", "..", ".id", "../super", "a/b", "LOCK", "lane-000", "store.id.new"] {
+            assert!(volume.replace_meta(name, b"x").is_err(), "{name:?}");
+            assert!(volume.read_meta(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_replacement_is_not_read_and_not_in_the_way() {
+        let (dir, volume) = volume();
+        volume.replace_meta("store.id", b"whole").expect("writable");
+        let any = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        std::fs::copy(any, dir.path().join("store.id.new")).expect("a remnant");
+        assert_eq!(volume.read_meta("store.id").expect("readable").as_deref(), Some(&b"whole"[..]));
+        volume.replace_meta("store.id", b"next").expect("not in the way");
+        assert_eq!(volume.read_meta("store.id").expect("readable").as_deref(), Some(&b"next"[..]));
+        assert!(!dir.path().join("store.id.new").exists());
     }
 }

@@ -23,6 +23,8 @@ series! {
         redelivered: Counter => "relay_redelivered", Count, None;
         /// Messages recognised as already accepted.
         dedup_hits: Counter => "relay_dedup_hits", Count, None;
+        /// Message ids forgotten before their time because the store had no space to keep them.
+        dedup_forgotten: Counter => "relay_dedup_forgotten", Count, None;
         /// Acknowledgements received from devices.
         acks: Counter => "relay_acks", Count, None;
         /// Messages removed because their time to live ended.
@@ -31,6 +33,8 @@ series! {
         failed_reads: Counter => "relay_failed_reads", Count, None;
         /// Messages that were acknowledged and cannot be read back.
         messages_lost: Counter => "relay_messages_lost", Count, None;
+        /// Messages copied to the end of the log to free the segment they were in.
+        copied_forward: Counter => "relay_copied_forward", Count, None;
         /// Sessions in cursor mode now: they read from the log at their own pace.
         cursor_mode_sessions: Gauge => "relay_cursor_mode_sessions", Count, None;
         /// Mailboxes held in memory now.

@@ -2,7 +2,9 @@
 
 /// Defines an enum whose variants have a number on the wire and words for people.
 macro_rules! codes {
-    ($(#[$meta:meta])* $name:ident: $repr:ty { $($(#[doc = $doc:literal])* $variant:ident = $code:literal, $words:literal;)* }) => {
+    ($(#[$meta:meta])* $name:ident: $repr:ty {
+        $($(#[doc = $doc:literal])* $variant:ident = $code:literal, $words:literal;)*
+    }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[doc = $doc])* $variant,)* }

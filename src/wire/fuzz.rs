@@ -2,7 +2,8 @@
 
 use super::{ClientFrame, Decoded, Flow, FrameStream, Limit, ServerFrame, WireError, decode_frame};
 
-/// Decodes `bytes` as frames of both directions, whole and cut in chunks. Panics if decoding and encoding disagree.
+/// Decodes `bytes` as frames of both directions, whole and cut in chunks. Panics if decoding and encoding
+/// disagree.
 pub fn frames(bytes: &[u8]) {
     for limit in [Limit::BeforeLogin, Limit::AfterLogin] {
         if let Ok(Decoded::Frame { frame, consumed }) = decode_frame(bytes, limit) {

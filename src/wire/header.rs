@@ -97,7 +97,8 @@ pub enum Decoded<'a> {
         /// Header and payload bytes.
         consumed: usize,
     },
-    /// Not yet a whole frame; nothing can be said before the input has `need` bytes in total. At most the limit.
+    /// Not yet a whole frame; nothing can be said before the input has `need` bytes in total. At most the
+    /// limit.
     Incomplete {
         /// Total input length at which to ask again.
         need: usize,

@@ -1,4 +1,5 @@
-//! Identifiers, a type per meaning. Those that people copy have a text form with a checksum (bech32m, BIP 350).
+//! Identifiers, a type per meaning. Those that people copy have a text form with a checksum (bech32m, BIP
+//! 350).
 
 use std::fmt;
 use std::str::FromStr;
@@ -152,8 +153,8 @@ impl fmt::Debug for MessageId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MailboxSeq(pub u64);
 
-/// Incarnation of a mailbox. It changes when the mailbox may have lost messages; positions of different epochs do not
-/// compare.
+/// Incarnation of a mailbox. It changes when the mailbox may have lost messages; positions of different
+/// epochs do not compare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 

@@ -1,10 +1,12 @@
 //! The frame codec of the `trine/1` protocol: bytes to typed frames and back, as described in `docs/WIRE.md`.
 //!
-//! Purpose: the one place that knows the byte layout of frames, codes and identifiers, for the node and its clients.
+//! Purpose: the one place that knows the byte layout of frames, codes and identifiers, for the node and its
+//! clients.
 //!
-//! Promise: decoding borrows from the input and never allocates; a frame's length is judged from its header, before
-//! any of its body is looked at; encoding appends exactly [`ClientFrame::encoded_bytes`] bytes. The codec has no state;
-//! [`FrameStream`], which joins frames that straddle chunks, holds at most one frame and only bytes that arrived.
+//! Promise: decoding borrows from the input and never allocates; a frame's length is judged from its header,
+//! before any of its body is looked at; encoding appends exactly [`ClientFrame::encoded_bytes`] bytes. The
+//! codec has no state; [`FrameStream`], which joins frames that straddle chunks, holds at most one frame and
+//! only bytes that arrived.
 //!
 //! Failure model: every malformed input is a [`WireError`] that names its [`CloseCode`]. No input panics.
 //!

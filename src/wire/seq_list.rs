@@ -1,4 +1,5 @@
-//! The selective part of an acknowledgement: positions in strictly rising order, borrowed from where they lie.
+//! The selective part of an acknowledgement: positions in strictly rising order, borrowed from where they
+//! lie.
 
 use super::error::WireError;
 use super::ids::MailboxSeq;

@@ -12,8 +12,8 @@ pub enum Flow {
     Stop,
 }
 
-/// The front of a frame whose rest has not arrived. Holds only bytes that arrived, at most one frame, and no memory
-/// between frames.
+/// The front of a frame whose rest has not arrived. Holds only bytes that arrived, at most one frame, and no
+/// memory between frames.
 #[derive(Debug, Default)]
 pub struct FrameStream {
     partial: Vec<u8>,
@@ -35,9 +35,10 @@ impl FrameStream {
         self.partial.capacity()
     }
 
-    /// Takes `chunk` and hands each whole frame to `sink`, until it says stop or `chunk` is used up; an incomplete
-    /// frame at the end is kept. Returns the bytes of `chunk` taken: all of them, unless `sink` stopped; the rest is
-    /// the caller's to offer again. `limit` is asked for before each frame, as a login changes it.
+    /// Takes `chunk` and hands each whole frame to `sink`, until it says stop or `chunk` is used up; an
+    /// incomplete frame at the end is kept. Returns the bytes of `chunk` taken: all of them, unless `sink`
+    /// stopped; the rest is the caller's to offer again. `limit` is asked for before each frame, as a login
+    /// changes it.
     ///
     /// After an error the stream is of no further use; the link is to be closed.
     pub fn feed<E: From<WireError>>(

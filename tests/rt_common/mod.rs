@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test binary uses a part")]
 
+pub mod ping_pong;
+
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -33,15 +35,16 @@ impl Seen {
     }
 }
 
-#[derive(Default)]
 struct Pipe {
+    conn: ConnId,
     open: bool,
     sending: bool,
     queued: Vec<u8>,
 }
 
-/// Sends back what it receives. On a node of several cores, a connection whose first byte is `b'>'` moves to the next
-/// core at once, and again each time one is received at the start of a chunk; the byte is echoed like the others.
+/// Sends back what it receives. On a node of several cores, a connection whose first byte is `b'>'` moves to
+/// the next core at once, and again each time one is received at the start of a chunk; the byte is echoed
+/// like the others.
 pub struct Echo {
     pub crossings: CoreCrossings<Reply>,
     pub seen: Arc<Seen>,
@@ -58,9 +61,15 @@ impl Echo {
     fn begin(&mut self, conn: ConnId, queued: Vec<u8>, effects: &mut Effects) {
         let slot = conn.slot as usize;
         if self.pipes.len() <= slot {
-            self.pipes.resize_with(slot + 1, Pipe::default);
+            let conn = ConnId { slot: 0, generation: 0 };
+            self.pipes.resize_with(slot + 1, || Pipe {
+                conn,
+                open: false,
+                sending: false,
+                queued: Vec::new(),
+            });
         }
-        self.pipes[slot] = Pipe { open: true, sending: false, queued };
+        self.pipes[slot] = Pipe { conn, open: true, sending: false, queued };
         self.open += 1;
         self.flush(conn, effects);
     }
@@ -105,6 +114,7 @@ impl CoreLogic for Echo {
                 self.received(conn, data, effects);
                 self.flush_if_here(conn, effects);
             }
+            Event::SendProgress { .. } => {}
             Event::Sent { conn, .. } => {
                 self.pipes[conn.slot as usize].sending = false;
                 self.flush(conn, effects);
@@ -122,7 +132,11 @@ impl CoreLogic for Echo {
     }
 
     fn turn(&mut self, _now: Now, effects: &mut Effects) -> Next {
-        if self.draining && self.open == 0 { Next::Done } else { self.close_if_draining(effects) }
+        if self.draining {
+            let here = self.pipes.iter().enumerate().filter(|(_, pipe)| pipe.open);
+            effects.closes.extend(here.map(|(_, pipe)| pipe.conn));
+        }
+        if self.draining && self.open == 0 { Next::Done } else { Next::Event }
     }
 
     fn begin_shutdown(&mut self, _now: Now, _effects: &mut Effects) {
@@ -140,9 +154,55 @@ impl Echo {
             self.flush(conn, effects);
         }
     }
+}
 
-    fn close_if_draining(&mut self, _effects: &mut Effects) -> Next {
-        Next::Event
+/// Moves each connection to the next core as soon as it hears of it, a number of times; then closes it, or
+/// echoes what it receives first.
+pub struct Restless {
+    crossings: CoreCrossings<Reply>,
+    seen: Arc<Seen>,
+    moves: u64,
+    echoes: bool,
+    draining: bool,
+}
+
+impl Restless {
+    fn arrived(&self, conn: ConnId, moved: u64, effects: &mut Effects) {
+        if moved < self.moves {
+            let to = CoreId((self.crossings.core().0 + 1) % self.crossings.cores());
+            effects.hand_overs.push(HandOver { conn, to, state: Box::new(moved + 1) });
+        } else if !self.echoes {
+            effects.close(conn);
+        }
+    }
+}
+
+impl CoreLogic for Restless {
+    fn on_event(&mut self, _now: Now, event: Event<'_>, effects: &mut Effects) {
+        match event {
+            Event::Accepted { conn, .. } => self.arrived(conn, 0, effects),
+            Event::Adopted { conn, state, .. } => {
+                Seen::raise(&self.seen.adopted);
+                let moved = *state.downcast::<u64>().expect("the state that was attached");
+                self.arrived(conn, moved, effects);
+            }
+            Event::Received { conn, data } => effects.send(conn, data.to_vec()),
+            Event::Sent { ok, .. } => assert!(ok),
+            Event::Closed { .. } => Seen::raise(&self.seen.closed),
+            other => panic!("nothing else was asked for: {other:?}"),
+        }
+    }
+
+    fn turn(&mut self, _now: Now, _effects: &mut Effects) -> Next {
+        if self.draining { Next::Done } else { Next::Event }
+    }
+
+    fn begin_shutdown(&mut self, _now: Now, _effects: &mut Effects) {
+        self.draining = true;
+    }
+
+    fn port(&mut self) -> Option<&mut dyn Port> {
+        Some(&mut self.crossings)
     }
 }
 
@@ -153,11 +213,27 @@ pub fn setup(ring: RingConfig) -> NodeSetup {
 
 /// An echo node. `None`, said loudly, if this machine lacks the processors.
 pub fn start_echo(cores: u16, ring: RingConfig) -> Option<(RunningNode, Arc<Seen>)> {
+    start(cores, ring, Echo::new)
+}
+
+/// A node whose connections move on; as [`start_echo`].
+pub fn start_restless(cores: u16, moves: u64, echoes: bool) -> Option<(RunningNode, Arc<Seen>)> {
+    start(cores, RingConfig::default(), move |context, seen| {
+        let crossings = context.crossings;
+        Restless { crossings, seen, moves, echoes, draining: false }
+    })
+}
+
+fn start<L: CoreLogic + 'static>(
+    cores: u16,
+    ring: RingConfig,
+    logic: impl Fn(CoreContext<Reply>, Arc<Seen>) -> L + Copy + Send + 'static,
+) -> Option<(RunningNode, Arc<Seen>)> {
     let seen = Arc::new(Seen::default());
     let factories: Vec<_> = (0..cores)
         .map(|_| {
             let seen = Arc::clone(&seen);
-            move |context: CoreContext<Reply>| Ok::<_, Infallible>(Echo::new(context, seen))
+            move |context: CoreContext<Reply>| Ok::<_, Infallible>(logic(context, seen))
         })
         .collect();
     match run(setup(ring), factories) {
@@ -206,20 +282,29 @@ pub fn stop(node: RunningNode) {
     }
 }
 
+/// glommio 0.9 never closes one eventfd of each executor it has run (an empty executor shows it); a node
+/// starts its executors once.
+pub const GLOMMIO_LEAKS_PER_CORE: usize = 1;
+
 /// Open descriptors of this process.
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("proc is mounted").count()
 }
 
 /// Waits until `done`, looking often. Fails the test after 20 seconds.
+pub fn eventually(what: &str, done: impl FnMut() -> bool) {
+    eventually_within(20, what, done);
+}
+
+/// As [`eventually`], with a limit of its own.
 #[allow(
     clippy::disallowed_methods,
     reason = "a deadline for a test, and a pause between looks at another thread"
 )]
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+pub fn eventually_within(seconds: u64, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(seconds);
     while !done() {
-        assert!(std::time::Instant::now() < deadline, "not within 20 s: {what}");
+        assert!(std::time::Instant::now() < deadline, "not within {seconds} s: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

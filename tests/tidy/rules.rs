@@ -13,6 +13,13 @@ pub struct Breach {
     pub what: String,
 }
 
+/// The beginning of the paths to which an exception applies, and the reason for it.
+pub type Place = (&'static str, &'static str);
+
+fn is_among(source: &Source, places: &[Place]) -> bool {
+    places.iter().any(|(prefix, _)| source.path.starts_with(prefix))
+}
+
 fn breach(index: usize, what: impl Into<String>) -> Breach {
     Breach { line: index + 1, what: what.into() }
 }
@@ -82,8 +89,8 @@ pub fn unexplained_panics(source: &Source) -> Vec<Breach> {
 }
 
 /// `unsafe` outside `allowed`, or without a comment that says why it is sound.
-pub fn unsafe_code(source: &Source, allowed: &[&str]) -> Vec<Breach> {
-    let here = allowed.iter().any(|prefix| source.path.starts_with(prefix));
+pub fn unsafe_code(source: &Source, allowed: &[Place]) -> Vec<Breach> {
+    let here = is_among(source, allowed);
     let lines = numbered(source).filter(|(_, line)| has_word(&line.code, "unsafe"));
     lines
         .filter_map(|(index, _)| {
@@ -97,15 +104,16 @@ pub fn unsafe_code(source: &Source, allowed: &[&str]) -> Vec<Breach> {
 }
 
 /// Code that names one of `names` outside `allowed`.
-pub fn names(source: &Source, names: &[&str], allowed: &[&str]) -> Vec<Breach> {
-    if allowed.iter().any(|prefix| source.path.starts_with(prefix)) {
+pub fn names(source: &Source, names: &[&str], allowed: &[Place]) -> Vec<Breach> {
+    if is_among(source, allowed) {
         return Vec::new();
     }
+    let places: Vec<_> = allowed.iter().map(|(place, _)| *place).collect();
     let lines = numbered(source).flat_map(|(index, line)| {
         names.iter().filter(move |name| has_word(&line.code, name)).map(move |name| (index, name))
     });
     lines
-        .map(|(index, name)| breach(index, format!("{name} may be named in {} only", allowed.join(", "))))
+        .map(|(index, name)| breach(index, format!("{name} may be named in {} only", places.join(", "))))
         .collect()
 }
 
@@ -278,15 +286,15 @@ mod tests {
     fn unsafe_needs_its_place_and_its_reason() {
         let source =
             scan("// SAFETY: fine\nunsafe { a() };\nunsafe { b() };\n#![deny(unsafe_op_in_unsafe_fn)]\n");
-        assert_eq!(lines_of(&unsafe_code(&source, &["src/link/"])), [3]);
-        assert_eq!(lines_of(&unsafe_code(&source, &["src/rt/"])), [2, 3]);
+        assert_eq!(lines_of(&unsafe_code(&source, &[("src/link/", "why")])), [3]);
+        assert_eq!(lines_of(&unsafe_code(&source, &[("src/rt/", "why")])), [2, 3]);
     }
 
     #[test]
     fn the_ring_is_named_in_its_place_only() {
         let source = scan("use ring_x::Ring; // ring_x\nlet ring_xy = 1;\n");
-        assert_eq!(lines_of(&names(&source, &["ring_x"], &["src/rt/"])), [1]);
-        assert!(names(&source, &["ring_x"], &["src/link/"]).is_empty());
+        assert_eq!(lines_of(&names(&source, &["ring_x"], &[("src/rt/", "why")])), [1]);
+        assert!(names(&source, &["ring_x"], &[("src/link/", "why")]).is_empty());
     }
 
     #[test]

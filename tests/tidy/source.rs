@@ -49,7 +49,11 @@ impl Tree {
         }
         texts.sort_by(|a, b| a.path.cmp(&b.path));
         let rust = texts.iter().filter(|text| text.path.ends_with(".rs"));
-        let sources = rust.map(|text| Source::scan(&text.path, &text.text)).collect();
+        let mut sources: Vec<_> = rust.map(|text| Source::scan(&text.path, &text.text)).collect();
+        let modules: Vec<_> = sources.iter().flat_map(Source::test_modules).collect();
+        for source in &mut sources {
+            source.mark_if_among(&modules);
+        }
         Self { root: root.to_path_buf(), texts, sources }
     }
 }
@@ -98,14 +102,35 @@ impl Source {
         source
     }
 
-    /// True if the file as a whole is compiled for tests or measurements only.
+    /// True if the file stands in a folder that is compiled for tests or measurements only.
     fn is_test_file(&self) -> bool {
         let folders = ["tests/", "benches/", "fuzz/", "examples/", "bench/"];
-        folders
-            .iter()
-            .any(|folder| self.path.starts_with(folder) || self.path.contains(&format!("/{folder}")))
-            || self.path.ends_with("/tests.rs")
-            || self.path.ends_with("/testing.rs")
+        folders.iter().any(|folder| self.path.starts_with(folder))
+    }
+
+    /// The modules in files of their own that this file declares for tests only, as paths without `.rs`.
+    pub fn test_modules(&self) -> Vec<String> {
+        let (folder, name) = self.path.rsplit_once('/').unwrap_or_default();
+        let inner = match name {
+            "lib.rs" | "main.rs" | "mod.rs" => folder,
+            _ => self.path.trim_end_matches(".rs"),
+        };
+        let declarations = self.lines.iter().filter(|line| line.test && line.code.trim_end().ends_with(';'));
+        declarations
+            .flat_map(|line| words_after(&line.code, "mod"))
+            .map(|module| format!("{inner}/{module}"))
+            .collect()
+    }
+
+    /// Marks the whole file if it is one of `modules`, or of a module within one.
+    pub fn mark_if_among(&mut self, modules: &[String]) {
+        let is_among = modules.iter().any(|module| {
+            let inner = self.path.strip_prefix(module.as_str());
+            inner.is_some_and(|inner| inner == ".rs" || inner.starts_with('/'))
+        });
+        if is_among {
+            self.lines.iter_mut().for_each(|line| line.test = true);
+        }
     }
 
     /// Marks what stands under `#[cfg(test)]` or `#[test]`, to the end of the item.
@@ -309,6 +334,21 @@ mod tests {
         let test: Vec<_> = Source::scan("src/a.rs", text).lines.iter().map(|line| line.test).collect();
         assert_eq!(test, [false, true, true, true, true, false, true, true, false]);
         assert!(Source::scan("tests/a.rs", "fn a() {}").lines[0].test);
+    }
+
+    #[test]
+    fn a_module_declared_for_tests_is_tests_with_its_file_and_its_folder() {
+        let text = "mod a;\n#[cfg(test)]\nmod b;\n#[cfg(test)]\nmod c {}\n#[cfg(test)]\npub(crate) mod d;\n";
+        let root = Source::scan("src/x/mod.rs", text);
+        assert_eq!(root.test_modules(), ["src/x/b", "src/x/d"]);
+        assert_eq!(Source::scan("src/x.rs", text).test_modules(), ["src/x/b", "src/x/d"]);
+        let is_test = |path: &str| {
+            let mut source = Source::scan(path, "fn f() {}");
+            source.mark_if_among(&root.test_modules());
+            source.lines[0].test
+        };
+        assert!(is_test("src/x/b.rs") && is_test("src/x/b/mod.rs") && is_test("src/x/d/e/f.rs"));
+        assert!(!is_test("src/x/a.rs") && !is_test("src/x/bc.rs") && !is_test("src/y/b.rs"));
     }
 
     #[test]

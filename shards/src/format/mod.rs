@@ -1,11 +1,12 @@
 //! The bytes on disk: segment header, batch header, record. The only code that reads or writes them.
 //!
-//! All integers are little endian. Every decoder takes any bytes, never panics, and allocates nothing that grows with
-//! a number it read: lengths are checked against the slice at hand before they are used. A structure says where it
-//! belongs (store, lane, segment, incarnation, offset), so that bytes in the wrong place are told from bytes gone bad.
+//! All integers are little endian. Every decoder takes any bytes, never panics, and allocates nothing that
+//! grows with a number it read: lengths are checked against the slice at hand before they are used. A
+//! structure says where it belongs (store, lane, segment, incarnation, offset), so that bytes in the wrong
+//! place are told from bytes gone bad.
 //!
-//! Called by `lane` to write, by `recovery` and reads to parse. The tables are in `docs/ON_DISK.md`; a digest of the
-//! encoded examples is kept in the tests, so that a layout cannot change unnoticed.
+//! Called by `lane` to write, by `recovery` and reads to parse. The tables are in `docs/ON_DISK.md`; a digest
+//! of the encoded examples is kept in the tests, so that a layout cannot change unnoticed.
 
 pub mod batch;
 pub(crate) mod field;

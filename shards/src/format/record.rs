@@ -1,8 +1,9 @@
 //! One record: a fixed header, then bytes that the log does not interpret.
 //!
-//! The checksum of a record is bound to its place: it is mixed with the use of the segment and the record's offset
-//! there. So a read that lands on another record, or on the remains of an earlier use of the file, fails. The mixing
-//! is an XOR, so that a batch can be moved to another segment without reading its payloads again.
+//! The checksum of a record is bound to its place: it is mixed with the use of the segment and the record's
+//! offset there. So a read that lands on another record, or on the remains of an earlier use of the file,
+//! fails. The mixing is an XOR, so that a batch can be moved to another segment without reading its payloads
+//! again.
 
 use crate::checksum::crc32c;
 use crate::format::Lsn;
@@ -65,7 +66,8 @@ pub fn record_stride(payload_bytes: usize) -> usize {
     record_bytes(payload_bytes).next_multiple_of(RECORD_ALIGN)
 }
 
-/// Writes a record made of `parts` to the front of `out` and returns its stride. It has no place yet: see [`bind`].
+/// Writes a record made of `parts` to the front of `out` and returns its stride. It has no place yet: see
+/// [`bind`].
 pub(crate) fn encode(out: &mut [u8], lsn: Lsn, kind: Kind, expires_s: u32, parts: &[&[u8]]) -> usize {
     let mut end = RECORD_HEADER_BYTES;
     for part in parts {
@@ -83,8 +85,8 @@ pub(crate) fn encode(out: &mut [u8], lsn: Lsn, kind: Kind, expires_s: u32, parts
     stride
 }
 
-/// Binds the records in `records`, the first of which is at `offset` in its segment, to the place with `salt`.
-/// Doing it a second time with the same arguments undoes it.
+/// Binds the records in `records`, the first of which is at `offset` in its segment, to the place with
+/// `salt`. Doing it a second time with the same arguments undoes it.
 pub(crate) fn bind(records: &mut [u8], offset: u32, salt: u32) {
     let mut at = 0;
     while at < records.len() {
@@ -95,8 +97,8 @@ pub(crate) fn bind(records: &mut [u8], offset: u32, salt: u32) {
     }
 }
 
-/// Parses the record at the front of `bytes` by its structure alone; its checksum is not looked at. For bytes that a
-/// batch's checksum has covered.
+/// Parses the record at the front of `bytes` by its structure alone; its checksum is not looked at. For bytes
+/// that a batch's checksum has covered.
 pub fn parse(bytes: &[u8]) -> Option<RecordView<'_>> {
     if bytes.len() < RECORD_HEADER_BYTES || bytes[5] != 0 || u16_at(bytes, 6) != 0 {
         return None;
@@ -113,15 +115,16 @@ pub fn parse(bytes: &[u8]) -> Option<RecordView<'_>> {
     })
 }
 
-/// Parses the record at the front of `bytes`, which lies at `offset` of the use of a segment with `salt`; `None` if
-/// its checksum or its structure is wrong.
+/// Parses the record at the front of `bytes`, which lies at `offset` of the use of a segment with `salt`;
+/// `None` if its checksum or its structure is wrong.
 pub fn parse_bound(bytes: &[u8], offset: u32, salt: u32) -> Option<RecordView<'_>> {
     let record = parse(bytes)?;
     let expected = crc32c(&bytes[4..record_bytes(record.payload.len())]) ^ salt ^ offset;
     (u32_at(bytes, 0) == expected).then_some(record)
 }
 
-/// The records of `bytes` in order, by structure alone, each with its offset. Ends at the first that cannot be.
+/// The records of `bytes` in order, by structure alone, each with its offset. Ends at the first that cannot
+/// be.
 pub fn walk(bytes: &[u8]) -> impl Iterator<Item = (usize, RecordView<'_>)> {
     let mut at = 0;
     std::iter::from_fn(move || {

@@ -1,7 +1,8 @@
-//! The first block of a segment file: which use of the file this is, and which other segments hold live records.
+//! The first block of a segment file: which use of the file this is, and which other segments hold live
+//! records.
 //!
-//! The list of sealed segments makes loss visible that no segment could show by itself: a file that is gone, a sealed
-//! segment whose end rotted, a segment that was free and whose old records must not come back.
+//! The list of sealed segments makes loss visible that no segment could show by itself: a file that is gone,
+//! a sealed segment whose end rotted, a segment that was free and whose old records must not come back.
 
 use crate::checksum::crc32c;
 use crate::format::field::{bytes_at, is_blank, put, u16_at, u32_at, u64_at};

@@ -1,8 +1,8 @@
 //! A batch in memory: records gathered in an aligned buffer until they are written as one.
 //!
-//! The first [`BATCH_HEADER_BYTES`] of the buffer stay free for the header, which is written last, when the place of
-//! the batch is known. A batch whose write failed is sealed a second time for another segment: same records, same
-//! LSNs, new header and newly bound checksums.
+//! The first [`BATCH_HEADER_BYTES`] of the buffer stay free for the header, which is written last, when the
+//! place of the batch is known. A batch whose write failed is sealed a second time for another segment: same
+//! records, same LSNs, new header and newly bound checksums.
 
 use crate::buffer::AlignedBuf;
 use crate::checksum::crc32c;

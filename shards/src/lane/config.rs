@@ -15,19 +15,20 @@ pub struct LaneConfig {
     pub segment_bytes: u32,
     /// Segments the lane may own, from 2 to [`SEGMENTS_MAX`].
     pub segments_max: u32,
-    /// Empty segments to keep ready, at least 1.
+    /// Empty segments to keep ready, at least 1. The last one is not given to messages when no more can be
+    /// made.
     pub spares_wanted: u32,
-    /// Bytes of the last segment that only metadata may use, so that a full lane can still free space.
+    /// Bytes of the active segment that only metadata may use when the disk has no space for another segment.
     pub reserve_bytes: u32,
     /// Idle time after which a marker vouches for the last batch, in microseconds.
     pub idle_us: u64,
     /// Pause before a failed preparation of a segment is tried again, in microseconds.
     pub prepare_retry_us: u64,
-    /// How far recovery looks behind damage, or behind the end of the log, for a batch that proves more was written.
-    /// At least two batches of the largest size.
+    /// How far recovery looks behind damage, or behind the end of the log, for a batch that proves more was
+    /// written. At least two batches of the largest size.
     pub resync_bytes: u32,
-    /// A segment in which nothing lives is used again only after [`crate::Lane::reclaim`]: its owner still needs dead
-    /// records of it, such as the ids of messages, until it has carried them elsewhere.
+    /// A segment in which nothing lives is used again only after [`crate::Lane::reclaim`]: its owner still
+    /// needs dead records of it, such as the ids of messages, until it has carried them elsewhere.
     pub owner_reclaims: bool,
     /// Wall clock when the process opened the lane, in milliseconds since 1970; written into segment headers.
     pub opened_ms: u64,
@@ -61,7 +62,8 @@ pub enum ConfigError {
     SegmentUnaligned(u32),
     /// Number of segments out of range.
     #[error(
-        "a lane may have 2 to {SEGMENTS_MAX} segments, of which at least 1 spare; configured {max} and {spares}"
+        "a lane may have 2 to {SEGMENTS_MAX} segments, at least 1 of them spare; \
+         configured {max} and {spares}"
     )]
     Segments {
         /// Configured maximum.
@@ -72,7 +74,8 @@ pub enum ConfigError {
 }
 
 impl LaneConfig {
-    /// Sizes for a lane of `store` that suit most nodes: 64 segments, one spare, a reserve of a sixteenth.
+    /// Sizes for a lane of `store` that suit most nodes: 64 segments, one of them spare, a reserve of a
+    /// sixteenth.
     pub fn new(store: StoreId, lane: LaneId, segment_bytes: u32) -> Self {
         Self {
             store,

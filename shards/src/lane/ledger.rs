@@ -1,8 +1,8 @@
 //! How much of each segment is still alive. A segment whose count reaches zero can be used again.
 //!
 //! The owner of the records says when one dies; the log never guesses. Counting is exact, so a record must be
-//! released once: a count that would fall below zero means that a segment could be overwritten under a live record,
-//! and ends the process.
+//! released once: a count that would fall below zero means that a segment could be overwritten under a live
+//! record, and ends the process.
 
 use crate::format::SEGMENTS_MAX;
 use crate::format::record::Kind;

@@ -1,19 +1,21 @@
 //! The log of one lane: append, group commit, space.
 //!
-//! **Promise.** A record is reported as committed exactly when the write that holds it completed durably, in LSN
-//! order, once. What was reported is found again by [`Lane::recover`], or recovery says that it was lost.
+//! **Promise.** A record is reported as committed exactly when the write that holds it completed durably, in
+//! LSN order, once. What was reported is found again by [`Lane::recover`], or recovery says that it was lost.
 //!
-//! **How it runs.** [`Lane::append`] copies a record into the batch being filled. [`Lane::poll`], once per turn, emits
-//! disk operations: while no write is in flight, the oldest batch. So the disk itself is the clock: when it is slow,
-//! batches grow; when it is idle, a record is written at once. [`Lane::complete`] takes the end of an operation.
+//! **How it runs.** [`Lane::append`] copies a record into the batch being filled. [`Lane::poll`], once per
+//! turn, emits disk operations: while no write is in flight, the oldest batch. So the disk itself is the
+//! clock: when it is slow, batches grow; when it is idle, a record is written at once. [`Lane::complete`]
+//! takes the end of an operation.
 //!
-//! **Failure model.** A write fails, is short, or succeeds without having happened; a disk is full; power goes at any
-//! instant and keeps any part of the writes in flight. A failed write is never repeated in the same segment: the
-//! segment is sealed and the batch goes once to a fresh one. If that fails too the lane turns read-only and the
-//! records that were waiting are refused. See `docs/ON_DISK.md` for the argument.
+//! **Failure model.** A write fails, is short, or succeeds without having happened; a disk is full; power
+//! goes at any instant and keeps any part of the writes in flight. A failed write is never repeated in the
+//! same segment: the segment is sealed and the batch goes once to a fresh one. If that fails too the lane
+//! turns read-only and the records that were waiting are refused. See `docs/ON_DISK.md` for the argument.
 //!
-//! **Bounds.** Buffers are given at construction; appends that find none free are refused with [`AppendError::Busy`].
-//! One write and one preparation are in flight at most; reads are bounded by the buffers of the caller.
+//! **Bounds.** Buffers are given at construction; appends that find none free are refused with
+//! [`AppendError::Busy`]. One write and one preparation are in flight at most; reads are bounded by the
+//! buffers of the caller.
 
 pub mod config;
 pub mod ledger;
@@ -33,7 +35,7 @@ use crate::buffer::AlignedBuf;
 use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, RECORD_HEADER_BYTES};
 use crate::format::{Incarnation, Lsn};
-use crate::io::{BLOCK_BYTES, Errno, OpId, SegmentId};
+use crate::io::{BLOCK_BYTES, DiskDone, Errno, OpId, SegmentId};
 use batch::Batch;
 use config::LaneConfig;
 use ledger::Ledger;
@@ -80,10 +82,11 @@ pub enum Completion {
     },
     /// A write that carried no records (a segment header or a marker) succeeded.
     Housekeeping,
-    /// A write failed; its batch goes to another segment at the next poll. Nothing was acknowledged. To be counted.
+    /// A write failed; its batch goes to another segment at the next poll. Nothing was acknowledged. To be
+    /// counted.
     WriteFailed(Errno),
-    /// The lane is read-only from now on. The records from `first` to `last` are not durable and never will be:
-    /// refuse them. There are none if `last < first`.
+    /// The lane is read-only from now on. The records from `first` to `last` are not durable and never will
+    /// be: refuse them. There are none if `last < first`.
     Refused {
         /// First of them.
         first: Lsn,
@@ -105,17 +108,20 @@ pub enum Completion {
         /// The buffer, if the machine gave it back.
         buf: Option<AlignedBuf>,
     },
-    /// This lane has no such operation in flight: a fault of the caller. Nothing was changed.
-    Unknown(OpId),
+    /// This lane has no such operation in flight: a fault of the caller. Nothing was changed; its buffer is
+    /// in here.
+    Unknown(DiskDone),
 }
 
 /// Why a record was not taken. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Every batch buffer is full or in flight, or a segment is being prepared. Try again after the next completion.
+    /// Every batch buffer is full or in flight, or a segment is being prepared. Try again after the next
+    /// completion.
     #[error("the lane's buffers are all in use; try again when a write has completed")]
     Busy,
-    /// No space is left for this kind of record. Release records, relocate metadata or raise the segment limit.
+    /// No space is left for this kind of record. Release records, relocate metadata or raise the segment
+    /// limit.
     #[error("the lane is full; free records or allow it more segments")]
     Full,
     /// The payload does not fit in a batch.
@@ -132,6 +138,15 @@ pub enum AppendError {
     /// [`Lane::begin_shutdown`] was called.
     #[error("the lane is shutting down")]
     ShuttingDown,
+}
+
+/// Whether a record may take the space that is kept back so that a full lane can free itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// It may not: what it brings can wait.
+    Keep,
+    /// It may: it frees at least as much.
+    Use,
 }
 
 /// The log of one lane. Made by [`Lane::recover`], also for a lane that is still empty.
@@ -179,7 +194,8 @@ pub(crate) struct Recovered {
 
 impl Lane {
     pub(crate) fn start(config: LaneConfig, buffers: Vec<AlignedBuf>, recovered: Recovered) -> Self {
-        let Recovered { segments, ledger, next_lsn, vouched, incarnation } = recovered;
+        let Recovered { mut segments, ledger, next_lsn, vouched, incarnation } = recovered;
+        segments.reclaim(next_lsn.previous());
         Self {
             config,
             segments,
@@ -204,9 +220,22 @@ impl Lane {
         }
     }
 
-    /// Takes a record whose payload is `parts` put together, to be written with the next batch, and returns its
-    /// LSN. It is durable only when [`Lane::complete`] has shown it. `expires_s` is kept with it, 0 for none.
+    /// Takes a record whose payload is `parts` put together, to be written with the next batch, and returns
+    /// its LSN. It is durable only when [`Lane::complete`] has shown it. `expires_s` is kept with it, 0 for
+    /// none.
     pub fn append(&mut self, kind: Kind, expires_s: u32, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
+        let reserve = if kind.is_metadata() { Reserve::Use } else { Reserve::Keep };
+        self.append_with(reserve, kind, expires_s, parts)
+    }
+
+    /// As [`Lane::append`], saying whether the space that is kept for freeing space may be used.
+    pub fn append_with(
+        &mut self,
+        reserve: Reserve,
+        kind: Kind,
+        expires_s: u32,
+        parts: &[&[u8]],
+    ) -> Result<Lsn, AppendError> {
         if let Some(errno) = self.read_only {
             return Err(AppendError::ReadOnly(errno));
         }
@@ -221,7 +250,7 @@ impl Lane {
         if !fits_last && self.free.is_empty() {
             return Err(AppendError::Busy);
         }
-        self.admit(kind, bytes, fits_last)?;
+        self.admit(reserve, bytes, fits_last)?;
         if !fits_last && let Some(buf) = self.free.pop() {
             self.queue.push_back(Batch::new(buf, self.next_lsn));
         }
@@ -253,5 +282,13 @@ impl Lane {
         let idle = self.write.is_none() && self.prepare.is_none() && self.queue.is_empty();
         let reading = self.segments.iter().any(|(_, segment)| segment.reads > 0);
         self.closing && idle && !reading && !self.wants_marker()
+    }
+}
+
+#[cfg(test)]
+impl Lane {
+    /// How many uses of segments there were.
+    pub(crate) fn incarnations(&self) -> u64 {
+        self.incarnation.0
     }
 }

@@ -5,6 +5,7 @@ use crate::format::Place;
 use crate::format::record::{RecordView, parse_bound, record_bytes};
 use crate::io::{BLOCK_BYTES, DiskOp, OpId, SegmentId};
 use crate::lane::ops::OpClass;
+use crate::lane::segments::Role;
 use crate::lane::{Lane, RecordLoc};
 
 /// A record that cannot be read.
@@ -18,11 +19,12 @@ pub enum ReadError {
         /// Bytes of the buffer.
         given: usize,
     },
-    /// The place is outside the lane's segments: it is of another lane, or of a segment that no longer exists.
+    /// The place is outside the lane's segments: it is of another lane, or of a segment that no longer
+    /// exists.
     #[error("{0:?} is no place in this lane's log")]
     NoSuchPlace(RecordLoc),
-    /// What was read is not the record of this place: rot, or a read that went astray. Report it; the record is lost
-    /// unless a second read succeeds.
+    /// What was read is not the record of this place: rot, or a read that went astray. Report it; the record
+    /// is lost unless a second read succeeds.
     #[error("the bytes at {0:?} are not the record that was written there")]
     Damaged(RecordLoc),
 }
@@ -41,8 +43,9 @@ impl RecordLoc {
 }
 
 impl Lane {
-    /// The operation that reads the blocks of the record at `loc` into `buf`, to be passed to the disk. Its end comes
-    /// back from [`Lane::complete`] as [`crate::Completion::Read`] with this id. On an error the buffer comes back.
+    /// The operation that reads the blocks of the record at `loc` into `buf`, to be passed to the disk. Its
+    /// end comes back from [`Lane::complete`] as [`crate::Completion::Read`] with this id. On an error the
+    /// buffer comes back.
     pub fn read(
         &mut self,
         loc: RecordLoc,
@@ -55,18 +58,20 @@ impl Lane {
         let outside = loc.first_block() + needed as u64 > u64::from(self.config.segment_bytes);
         let op = self.next_op(OpClass::Read(loc.segment));
         match self.segments.get_mut(loc.segment) {
-            Some(segment) if !outside => segment.reads += 1,
+            Some(segment) if !outside && segment.role != Role::Spare => segment.reads += 1,
             _ => return Err((ReadError::NoSuchPlace(loc), buf)),
         }
         let (lane, segment, offset) = (self.config.lane, loc.segment, loc.first_block());
         Ok((op, DiskOp::Read { lane, segment, offset, buf, len: needed, op }))
     }
 
-    /// The operation that reads `bytes` (whole blocks) of a segment from `start` into `buf`: several records that lie
-    /// together. Each is then found with [`Lane::parse_read`], given the bytes from its first block on.
+    /// The operation that reads `bytes` (whole blocks) of a segment from `start` into `buf`: several records
+    /// that lie together. Each is then found with [`Lane::parse_read`], given the bytes from its first block
+    /// on.
     ///
     /// # Panics
-    /// If the blocks are outside the lane's segments, which no [`RecordLoc`] of this lane is, or larger than `buf`.
+    /// If the blocks are outside the lane's segments, which no [`RecordLoc`] of this lane is, or larger than
+    /// `buf`.
     pub fn read_blocks(
         &mut self,
         segment: SegmentId,
@@ -75,9 +80,14 @@ impl Lane {
         buf: AlignedBuf,
     ) -> (OpId, DiskOp) {
         let end = start + bytes as u64;
-        assert!(bytes <= buf.len() && end <= u64::from(self.config.segment_bytes), "{bytes} bytes at {start}");
+        assert!(
+            bytes <= buf.len() && end <= u64::from(self.config.segment_bytes),
+            "{bytes} bytes at {start}"
+        );
         let op = self.next_op(OpClass::Read(segment));
-        let Some(known) = self.segments.get_mut(segment) else { panic!("segment {} does not exist", segment.0) };
+        let Some(known) = self.segments.get_mut(segment) else {
+            panic!("segment {} does not exist", segment.0)
+        };
         known.reads += 1;
         (op, DiskOp::Read { lane: self.config.lane, segment, offset: start, buf, len: bytes, op })
     }

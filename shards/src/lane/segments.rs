@@ -5,9 +5,9 @@
 //!                                                                             \--failed once--> Retired
 //! ```
 //!
-//! A sealed segment becomes a spare only when three things hold: nothing in it lives, no read of it is in flight, and
-//! everything appended before its last record died is durable. The third keeps metadata safe that was copied out of
-//! it: the copy is on disk before the original can be overwritten.
+//! A sealed segment becomes a spare only when three things hold: nothing in it lives, no read of it is in
+//! flight, and everything appended before its last record died is durable. The third keeps metadata safe that
+//! was copied out of it: the copy is on disk before the original can be overwritten.
 
 use crate::format::segment::SealedSegment;
 use crate::format::{Incarnation, Lsn, SEGMENTS_MAX};
@@ -51,6 +51,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// A segment of `role` that was never used.
     pub fn blank(role: Role) -> Self {
         Self {
             role,
@@ -71,19 +72,25 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct Segments {
     slots: Vec<Option<Segment>>,
+    /// The segment with the newest durable header. Its list of the others is what recovery starts from, so it
+    /// is not written over before a newer header is durable.
+    guide: Option<SegmentId>,
     /// True if some sealed segment waits to become a spare; keeps the usual turn from looking at all of them.
     freeing: bool,
 }
 
 impl Segments {
+    /// None yet.
     pub fn new() -> Self {
-        Self { slots: vec![None; SEGMENTS_MAX], freeing: false }
+        Self { slots: vec![None; SEGMENTS_MAX], guide: None, freeing: false }
     }
 
+    /// The segment with this number, if there is one.
     pub fn get(&self, id: SegmentId) -> Option<&Segment> {
         self.slots.get(id.0 as usize)?.as_ref()
     }
 
+    /// The segment with this number, if there is one.
     pub fn get_mut(&mut self, id: SegmentId) -> Option<&mut Segment> {
         self.slots.get_mut(id.0 as usize)?.as_mut()
     }
@@ -93,15 +100,18 @@ impl Segments {
         self.slots[id.0 as usize] = Some(segment);
     }
 
+    /// Every segment, by rising number.
     pub fn iter(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
         let numbered = self.slots.iter().enumerate();
         numbered.filter_map(|(id, slot)| Some((SegmentId(id as u32), slot.as_ref()?)))
     }
 
+    /// Every segment, by rising number.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
         self.slots.iter_mut().flatten()
     }
 
+    /// How many segments have this role.
     pub fn count(&self, role: Role) -> usize {
         self.iter().filter(|(_, segment)| segment.role == role).count()
     }
@@ -111,10 +121,23 @@ impl Segments {
         self.slots.iter().position(Option::is_none).map(|id| SegmentId(id as u32))
     }
 
+    /// Notes that the header of `id` is durable and newer than all others.
+    pub fn set_guide(&mut self, id: SegmentId) {
+        self.guide = Some(id);
+    }
+
+    fn spares(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        self.iter().filter(|(id, segment)| segment.role == Role::Spare && self.guide != Some(*id))
+    }
+
+    /// Segments that may be opened.
+    pub fn spare_count(&self) -> usize {
+        self.spares().count()
+    }
+
     /// The spare that was used longest ago, so that old records leave the disk as the log moves on.
     pub fn next_spare(&self) -> Option<SegmentId> {
-        let spares = self.iter().filter(|(_, segment)| segment.role == Role::Spare);
-        spares.min_by_key(|(id, segment)| (segment.incarnation, *id)).map(|(id, _)| id)
+        self.spares().min_by_key(|(id, segment)| (segment.incarnation, *id)).map(|(id, _)| id)
     }
 
     /// Ends the active use of a segment. `appended` is the last LSN given out.

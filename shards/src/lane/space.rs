@@ -5,7 +5,7 @@ use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, record_stride};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
 use crate::lane::segments::Role;
-use crate::lane::{AppendError, Lane, RecordLoc};
+use crate::lane::{AppendError, Lane, RecordLoc, Reserve};
 
 /// How full a lane is. `live_*` counts records that were not released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,8 @@ pub struct Usage {
     pub segments: u32,
     /// Segment files that may exist.
     pub segments_max: u32,
-    /// Of those that exist: ready to be written.
+    /// Of those that exist: ready to be written. An empty one whose header is the newest on disk does not
+    /// count.
     pub spares: u32,
     /// Of those that exist: taken out of use after a failure.
     pub retired: u32,
@@ -28,8 +29,8 @@ pub struct Usage {
     pub live_metadata: u64,
     /// Bytes of all live records, with their headers.
     pub live_bytes: u64,
-    /// Lowest LSN that a recovery could still meet. A record that only exists to overrule older ones (a tombstone)
-    /// is needed until this has passed them.
+    /// Lowest LSN that a recovery could still meet. A record that only exists to overrule older ones (a
+    /// tombstone) is needed until this has passed them.
     pub oldest_lsn: Option<Lsn>,
     /// Why no segment could be prepared, if the last attempt failed.
     pub prepare_error: Option<Errno>,
@@ -51,8 +52,8 @@ pub struct SegmentLoad {
 }
 
 impl Lane {
-    /// The record at `loc` is dead. To be called once for each committed or recovered record, when it was delivered
-    /// to all, expired, or replaced by a record appended before this call.
+    /// The record at `loc` is dead. To be called once for each committed or recovered record, when it was
+    /// delivered to all, expired, or replaced by a record appended before this call.
     ///
     /// # Panics
     /// If more records of the segment are released than were counted.
@@ -69,7 +70,7 @@ impl Lane {
         Usage {
             segments: self.segments.iter().count() as u32,
             segments_max: self.config.segments_max,
-            spares: self.segments.count(Role::Spare) as u32,
+            spares: self.segments.spare_count() as u32,
             retired: self.segments.count(Role::Retired) as u32,
             segment_bytes: self.config.segment_bytes,
             active_room_bytes: self.active_room() as u32,
@@ -82,14 +83,19 @@ impl Lane {
         }
     }
 
-    /// A sealed segment in which only metadata lives, the one with the least of it. To free it, append that metadata
-    /// again and then release the old records.
+    /// A sealed segment in which only metadata lives, the one with the least of it. To free it, append that
+    /// metadata again and then release the old records.
     pub fn relocation_candidate(&self) -> Option<SegmentLoad> {
         self.sealed_loads().filter(|load| load.messages == 0).min_by_key(|load| load.live_bytes)
     }
 
-    /// A sealed segment in which no message lives, the emptiest, when the owner reclaims segments itself. It carries
-    /// what it still needs elsewhere, releases it, and calls [`Lane::reclaim`].
+    /// True if no segment can be added and at most `spares` are left: time to free some.
+    pub fn is_short_of(&self, spares: usize) -> bool {
+        !self.may_grow() && self.segments.spare_count() <= spares
+    }
+
+    /// A sealed segment in which no message lives, the emptiest, when the owner reclaims segments itself. It
+    /// carries what it still needs elsewhere, releases it, and calls [`Lane::reclaim`].
     pub fn reclaimable_segment(&self) -> Option<SegmentId> {
         let sealed = self.segments.iter().filter(|(_, s)| s.role == Role::Sealed && s.free_after.is_none());
         let loads = sealed.map(|(segment, _)| (segment, self.ledger.live(segment)));
@@ -97,7 +103,8 @@ impl Lane {
         idle.min_by_key(|(_, live)| live.bytes()).map(|(segment, _)| segment)
     }
 
-    /// The owner needs nothing of this segment any more. It is used again once everything appended so far is durable.
+    /// The owner needs nothing of this segment any more. It is used again once everything appended so far is
+    /// durable.
     ///
     /// # Panics
     /// If something in it lives.
@@ -106,8 +113,8 @@ impl Lane {
         self.segments.note_release(segment, &self.ledger, self.next_lsn.previous());
     }
 
-    /// The sealed segment with the fewest live bytes, whatever their kind. After many restarts, each of which starts
-    /// a fresh segment, copying its records forward is what gives space back.
+    /// The sealed segment with the fewest live bytes, whatever their kind. After many restarts, each of which
+    /// starts a fresh segment, copying its records forward is what gives space back.
     pub fn sparsest_segment(&self) -> Option<SegmentLoad> {
         self.sealed_loads().min_by_key(|load| load.live_bytes)
     }
@@ -123,32 +130,36 @@ impl Lane {
         })
     }
 
-    /// The loss that recovery reported has been dealt with durably (for instance by new mailbox epochs), so that the
-    /// next recovery need not report it as new. Takes effect on disk when the next segment is opened.
+    /// The loss that recovery reported has been dealt with durably (for instance by new mailbox epochs), so
+    /// that the next recovery need not report it as new. Takes effect on disk when the next segment is
+    /// opened.
     pub fn acknowledge_loss(&mut self) {
         for segment in self.segments.iter_mut() {
             segment.known_lost = segment.missing;
         }
     }
 
-    /// Checks that a record can be placed: in the active segment or, if there is one, in a spare. Without a spare,
-    /// messages leave the reserve to metadata.
-    pub(super) fn admit(&self, kind: Kind, payload_bytes: usize, fits_last: bool) -> Result<(), AppendError> {
-        if self.segments.next_spare().is_some() {
-            return Ok(());
-        }
-        let mut queued: usize = self.queue.iter().map(|batch| batch.meta.bytes()).sum();
-        match self.queue.back() {
-            Some(last) if fits_last => queued += last.bytes_with(payload_bytes) - last.meta.bytes(),
-            _ => {
-                let bytes = BATCH_HEADER_BYTES + record_stride(payload_bytes);
-                queued += bytes.next_multiple_of(BLOCK_BYTES);
-            }
-        }
-        let reserve = if kind.is_metadata() { 0 } else { self.config.reserve_bytes as usize };
-        if queued + reserve <= self.active_room() {
+    /// Checks that a record can be placed: in the active segment, or in a spare. When no more segments can be
+    /// made, messages leave one spare to metadata, to the repetition of a failed write and to the fresh
+    /// segment that every restart begins with; so a full lane can always record what frees it. If it is the
+    /// disk that has no space for that spare, they leave the reserve at the end of the active segment
+    /// instead.
+    pub(super) fn admit(
+        &self,
+        reserve: Reserve,
+        payload_bytes: usize,
+        fits_last: bool,
+    ) -> Result<(), AppendError> {
+        let (queued, room) = (self.queued_bytes_with(payload_bytes, fits_last), self.active_room());
+        let opens = usize::from(queued > room);
+        let kept = usize::from(reserve == Reserve::Keep && !self.may_grow());
+        let leaves_reserve = self.is_below_limit() && queued + self.config.reserve_bytes as usize <= room;
+        if self.segments.spare_count() >= opens + kept || leaves_reserve {
             Ok(())
-        } else if self.segments.is_freeing() || self.spare_comes_by_itself() || self.waits_for_owner() {
+        } else if self.segments.is_freeing()
+            || self.spare_comes_by_itself()
+            || (reserve == Reserve::Keep && self.waits_for_owner())
+        {
             Err(AppendError::Busy)
         } else {
             Err(AppendError::Full)
@@ -160,16 +171,31 @@ impl Lane {
         self.config.owner_reclaims && self.reclaimable_segment().is_some()
     }
 
-    /// True if a spare will come even if no further record becomes durable.
-    pub(super) fn spare_comes_by_itself(&self) -> bool {
-        let may_grow = self.segments.iter().count() < self.config.segments_max as usize;
-        self.prepare.is_some()
-            || (may_grow && self.prepare_failed.is_none())
-            || self.segments.waits_for_reads(self.durable)
+    /// Bytes of all batches that wait, if one more record were among them.
+    fn queued_bytes_with(&self, payload_bytes: usize, fits_last: bool) -> usize {
+        let queued: usize = self.queue.iter().map(|batch| batch.meta.bytes()).sum();
+        match self.queue.back() {
+            Some(last) if fits_last => queued + last.bytes_with(payload_bytes) - last.meta.bytes(),
+            _ => queued + (BATCH_HEADER_BYTES + record_stride(payload_bytes)).next_multiple_of(BLOCK_BYTES),
+        }
     }
 
-    /// Bytes that batches may still take in the active segment, besides the write in flight and the last block,
-    /// which is kept for a marker.
+    /// True if another segment can be made, as far as is known.
+    fn may_grow(&self) -> bool {
+        self.prepare.is_some() || (self.is_below_limit() && self.prepare_failed.is_none())
+    }
+
+    pub(super) fn is_below_limit(&self) -> bool {
+        self.segments.iter().count() < self.config.segments_max as usize
+    }
+
+    /// True if a spare will come even if no further record becomes durable.
+    pub(super) fn spare_comes_by_itself(&self) -> bool {
+        self.may_grow() || self.segments.waits_for_reads(self.durable)
+    }
+
+    /// Bytes that batches may still take in the active segment, besides the write in flight and the last
+    /// block, which is kept for a marker.
     pub(super) fn active_room(&self) -> usize {
         let Some(active) = &self.active else { return 0 };
         let end = active.end as usize + self.write_in_flight_bytes() + BLOCK_BYTES;

@@ -1,7 +1,8 @@
 //! The write path: which operation comes next, and what its end means.
 //!
-//! A segment is opened by writing its header alone; its first batch follows when the header is durable. So a batch
-//! that was acknowledged always has a durable header before it, and one more write per segment is the whole price.
+//! A segment is opened by writing its header alone; its first batch follows when the header is durable. So a
+//! batch that was acknowledged always has a durable header before it, and one more write per segment is the
+//! whole price.
 
 use crate::buffer::AlignedBuf;
 use crate::format::segment::SegmentHeader;
@@ -75,8 +76,8 @@ impl Lane {
         marker.into_iter().chain(retry).min()
     }
 
-    /// Takes the end of an operation of this lane. If it made records durable, each is shown to `committed` in LSN
-    /// order before their buffer is used again.
+    /// Takes the end of an operation of this lane. If it made records durable, each is shown to `committed`
+    /// in LSN order before their buffer is used again.
     pub fn complete(
         &mut self,
         now_us: u64,
@@ -86,7 +87,7 @@ impl Lane {
         match class_of(done.op) {
             Some(OpClass::Read(segment)) => {
                 let Some(segment) = self.segments.get_mut(segment).filter(|s| s.reads > 0) else {
-                    return Completion::Unknown(done.op);
+                    return Completion::Unknown(done);
                 };
                 segment.reads -= 1;
                 Completion::Read { op: done.op, result: done.result, buf: done.buf }
@@ -94,9 +95,9 @@ impl Lane {
             Some(OpClass::Prepare) => self.end_prepare(now_us, done),
             Some(OpClass::Write) => match self.write.take_if(|write| write.op == done.op) {
                 Some(write) => self.end_write(now_us, write, done, &mut committed),
-                None => Completion::Unknown(done.op),
+                None => Completion::Unknown(done),
             },
-            None => Completion::Unknown(done.op),
+            None => Completion::Unknown(done),
         }
     }
 
@@ -119,15 +120,18 @@ impl Lane {
         self.last_commit_us.saturating_add(self.config.idle_us)
     }
 
-    /// Records keep the last block of a segment for a marker, so that a full segment can still be vouched for.
+    /// Records keep the last block of a segment for a marker, so that a full segment can still be vouched
+    /// for.
     fn fits(&self, active: &Active, bytes: usize, kept: usize) -> bool {
         active.end as usize + bytes + kept <= self.config.segment_bytes as usize
     }
 
     fn is_short(&self) -> bool {
-        let room = self.segments.iter().count() < self.config.segments_max as usize;
-        let spares = self.segments.count(Role::Spare);
-        room && !self.closing && spares < self.config.spares_wanted as usize && !self.segments.is_freeing()
+        let spares = self.segments.spare_count();
+        self.is_below_limit()
+            && !self.closing
+            && spares < self.config.spares_wanted as usize
+            && !self.segments.is_freeing()
     }
 
     fn prepare_if_short(&mut self, now_us: u64, out: &mut Vec<DiskOp>) {
@@ -144,7 +148,7 @@ impl Lane {
 
     fn end_prepare(&mut self, now_us: u64, done: DiskDone) -> Completion {
         let Some((_, segment)) = self.prepare.take_if(|(op, _)| *op == done.op) else {
-            return Completion::Unknown(done.op);
+            return Completion::Unknown(done);
         };
         match done.result {
             Ok(_) => {
@@ -154,7 +158,9 @@ impl Lane {
             }
             Err(errno) => {
                 self.prepare_failed = Some((errno, now_us.saturating_add(self.config.prepare_retry_us)));
-                if self.failures > 0 && !self.queue.is_empty() && self.segments.next_spare().is_none() {
+                // A failed batch waits for this segment, unless another one took it already.
+                let homeless = self.active.is_none() && self.write.is_none() && !self.queue.is_empty();
+                if self.failures > 0 && homeless && self.segments.next_spare().is_none() {
                     return self.turn_read_only(errno);
                 }
                 Completion::PrepareFailed(errno)
@@ -162,7 +168,8 @@ impl Lane {
         }
     }
 
-    /// Vouches for the last batch: by a marker behind it or, where that has no place, by the next segment's header.
+    /// Vouches for the last batch: by a marker behind it or, where that has no place, by the next segment's
+    /// header.
     fn write_marker_if_due(&mut self, now_us: u64, out: &mut Vec<DiskOp>) {
         let due = self.closing || now_us >= self.marker_at_us();
         if !due || !self.wants_marker() {
@@ -250,6 +257,7 @@ impl Lane {
         let lost_buffer = self.header_buf.is_none().then_some(EIO);
         match errno.or(lost_buffer) {
             None => {
+                self.segments.set_guide(active.place.segment);
                 self.active = Some(active);
                 // The header lists every sealed segment with its last LSN.
                 self.vouched = self.durable;
@@ -271,7 +279,8 @@ impl Lane {
         buf: Option<AlignedBuf>,
         committed: &mut dyn FnMut(Committed<'_>),
     ) -> Completion {
-        // A write is in flight only while a segment is active; without its buffer the records cannot be shown.
+        // A write is in flight only while a segment is active; without its buffer the records cannot be
+        // shown.
         let (Some(mut active), Some(buf)) = (self.active, buf) else { return self.turn_read_only(EIO) };
         self.failures = 0;
         self.vouched = self.durable;

@@ -1,8 +1,8 @@
 //! Which segments to read, in which order, and what is already known of each, from the segment headers alone.
 //!
-//! The newest sound header is the guide: it lists every segment that held live records when it was written, and no
-//! segment older than itself that it does not list can hold any. A segment whose own header is damaged is placed by
-//! the list, or else by the first batch found in it.
+//! The newest sound header is the guide: it lists every segment that held live records when it was written,
+//! and no segment older than itself that it does not list can hold any. A segment whose own header is damaged
+//! is placed by the list, or else by the first batch found in it.
 
 use crate::buffer::AlignedBuf;
 use crate::format::batch::{BatchFault, BatchHeader};
@@ -32,11 +32,14 @@ pub(crate) struct Target {
     pub promised: Option<Lsn>,
     /// Records with this LSN or a higher one were written again in a later segment.
     pub stop: Option<Lsn>,
+    /// True if the file is shorter or longer than it should be.
+    pub wrong_size: bool,
     /// False if the file must not be written again.
     pub sound: bool,
 }
 
 impl Target {
+    /// Records lost from it whose loss the owner has dealt with, as the guide says.
     pub fn known_lost(&self) -> u32 {
         self.listed.map_or(0, |listed| listed.known_lost)
     }
@@ -164,21 +167,21 @@ fn place(
         return Ok(());
     }
     if own == Some(newest) && guide.is_some() {
+        inventory.segments.set_guide(segment);
         inventory.targets.push(target(candidate, config, None, None));
-    } else if let Some(entry) = listed {
-        if own != Some(entry.incarnation) {
-            report.note(RecoveryCase::BadSegmentHeader);
-        }
-        inventory.targets.push(target(candidate, config, Some(entry), None));
-    } else if own.is_some() {
-        free(candidate, own, report, inventory);
-    } else {
-        match first_batch(candidate, config, reader)?.filter(|batch| batch.incarnation > newest) {
-            Some(batch) => {
+        return Ok(());
+    }
+    let first = if own.is_none() { first_batch(candidate, config, reader)? } else { None };
+    // A use that the guide does not know of is later than the guide, whatever was in the file before.
+    let later = first.filter(|batch| batch.incarnation > newest);
+    let listed = listed.filter(|_| later.is_none());
+    match (&later, listed) {
+        (None, None) => free(candidate, own, report, inventory),
+        _ => {
+            if own.is_none() || own != listed.map(|entry| entry.incarnation) {
                 report.note(RecoveryCase::BadSegmentHeader);
-                inventory.targets.push(target(candidate, config, None, Some(&batch)));
             }
-            None => free(candidate, own, report, inventory),
+            inventory.targets.push(target(candidate, config, listed, later.as_ref()));
         }
     }
     Ok(())
@@ -227,6 +230,7 @@ fn target(
         listed,
         promised: listed.map(|entry| entry.last_lsn),
         stop: None,
+        wrong_size: !candidate.whole,
         sound: candidate.whole && !matches!(candidate.front, Front::Unreadable),
     }
 }

@@ -1,13 +1,14 @@
 //! Reading a lane's log back after a stop of any kind.
 //!
-//! **Promise.** Every acknowledged record that the disk still holds is given to the visitor once, in LSN order. Every
-//! one that it does not hold is reported as lost, with a reason. A record that was never acknowledged comes back whole
-//! or not at all. Nothing is written: the running lane then goes on in a fresh segment.
+//! **Promise.** Every acknowledged record that the disk still holds is given to the visitor once, in LSN
+//! order. Every one that it does not hold is reported as lost, with a reason. A record that was never
+//! acknowledged comes back whole or not at all. Nothing is written: the running lane then goes on in a fresh
+//! segment.
 //!
-//! **How.** The segment headers come first: the newest lists every other segment with live records, where each ends
-//! and which LSNs it holds ([`inventory`]). Then each segment is read from its front, in order of use ([`scan`]). When
-//! a batch is not as it should be, what follows decides: a later batch, or a later header, that knew those records to
-//! be durable proves a loss; otherwise they were never acknowledged.
+//! **How.** The segment headers come first: the newest lists every other segment with live records, where
+//! each ends and which LSNs it holds (`inventory`). Then each segment is read from its front, in order of use
+//! (`scan`). When a batch is not as it should be, what follows decides: a later batch, or a later header,
+//! that knew those records to be durable proves a loss; otherwise they were never acknowledged.
 //!
 //! Blocking, and used before a core serves. Called by [`Lane::recover`].
 
@@ -48,8 +49,9 @@ pub struct RecoveredRecord<'a> {
     pub payload: &'a [u8],
 }
 
-/// Takes the records of a log in LSN order, and releases in the ledger those that are dead: this one, or an earlier
-/// one that this one replaces. Dead records do come back, as long as their segment was not used again.
+/// Takes the records of a log in LSN order, and releases in the ledger those that are dead: this one, or an
+/// earlier one that this one replaces. Dead records do come back, as long as their segment was not used
+/// again.
 pub type Visitor<'v> = dyn FnMut(RecoveredRecord<'_>, &mut Ledger) + 'v;
 
 /// A lane that cannot be opened. Damage to the log is no such error: it is in the report.
@@ -72,7 +74,10 @@ pub enum RecoverError {
     #[error("lane {} has no segment file; is the right disk mounted?", .0.0)]
     NoSegments(LaneId),
     /// A file whose number no lane of this format has.
-    #[error("lane {} has a segment file numbered {}, above the most ({SEGMENTS_MAX}); move it away", lane.0, segment.0)]
+    #[error(
+        "lane {} has a segment file numbered {}, above the most ({SEGMENTS_MAX}); move it away",
+        lane.0, segment.0
+    )]
     SegmentNumber {
         /// Lane.
         lane: LaneId,
@@ -80,7 +85,10 @@ pub enum RecoverError {
         segment: SegmentId,
     },
     /// The log was written by a later version.
-    #[error("lane {} was written in format {version}, which this version cannot read; use the later version", lane.0)]
+    #[error(
+        "lane {} was written in format {version}, which this version cannot read; use the later version",
+        lane.0
+    )]
     NewerVersion {
         /// Lane.
         lane: LaneId,
@@ -90,8 +98,8 @@ pub enum RecoverError {
 }
 
 impl Lane {
-    /// Opens a lane: reads its whole log, shows every record to `visitor`, and gives the lane ready to append.
-    /// `buffers` become the batch buffers; 2 to 16 of one size, at most 1 MiB each.
+    /// Opens a lane: reads its whole log, shows every record to `visitor`, and gives the lane ready to
+    /// append. `buffers` become the batch buffers; 2 to 16 of one size, at most 1 MiB each.
     pub fn recover(
         volume: &dyn Volume,
         config: LaneConfig,

@@ -51,8 +51,8 @@ impl<'v> Reader<'v> {
         self.restart(0);
     }
 
-    /// `len` bytes at `offset`, both whole blocks within the file, `len` at most [`BATCH_BYTES_MAX`]. Blocks that
-    /// cannot be read are zeros.
+    /// `len` bytes at `offset`, both whole blocks within the file, `len` at most [`BATCH_BYTES_MAX`]. Blocks
+    /// that cannot be read are zeros.
     pub fn bytes(&mut self, offset: u64, len: usize) -> &[u8] {
         debug_assert!(len <= BATCH_BYTES_MAX && offset + len as u64 <= self.file_bytes);
         if offset < self.start || offset + len as u64 > self.start + WINDOW_BYTES as u64 {

@@ -1,4 +1,5 @@
-//! What recovery met. Loss of acknowledged data is named by lane, LSN range and reason; nothing is passed over.
+//! What recovery met. Loss of acknowledged data is named by lane, LSN range and reason; nothing is passed
+//! over.
 
 use crate::format::Lsn;
 use crate::io::LaneId;
@@ -6,7 +7,8 @@ use crate::io::LaneId;
 /// Ranges that a report names one by one; beyond that, the last one is widened.
 const RANGES_MAX: usize = 1024;
 
-/// Everything that can be found in a segment file. Each has a row in `docs/ON_DISK.md` and a test that reaches it.
+/// Everything that can be found in a segment file. Each has a row in `docs/ON_DISK.md` and a test that
+/// reaches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum RecoveryCase {
@@ -32,7 +34,8 @@ pub enum RecoveryCase {
     MissingSegment,
     /// A segment file of the wrong size. Read, and never written again.
     WrongSize,
-    /// Records of a segment that were written again in a later one after a failed or torn write. Ignored here.
+    /// Records of a segment that were written again in a later one after a failed or torn write. Ignored
+    /// here.
     Superseded,
     /// A segment without live records.
     FreeSegment,
@@ -47,8 +50,8 @@ pub enum LossReason {
     Damaged,
     /// Never written, or written elsewhere.
     LostWrite,
-    /// The device cannot read the blocks. At the very end of the log this also stands for records of which it cannot
-    /// be known whether they were ever acknowledged; then the range names the first such LSN only.
+    /// The device cannot read the blocks. At the very end of the log this also stands for records of which it
+    /// cannot be known whether they were ever acknowledged; then the range names the first such LSN only.
     Unreadable,
     /// The file is gone.
     MissingSegment,
@@ -80,7 +83,8 @@ pub struct RecoveryReport {
     pub torn_bytes: u64,
     /// Blocks that could not be read, each tried on its own.
     pub unreadable_blocks: u64,
-    /// Losses that no earlier recovery's owner has acknowledged, at most 1,024 ranges; the last may stand for more.
+    /// Losses that no earlier recovery's owner has acknowledged, at most 1,024 ranges; the last may stand for
+    /// more.
     pub lost: Vec<LostRange>,
     /// Number of records in `lost`.
     pub lost_records: u64,
@@ -112,7 +116,8 @@ impl RecoveryReport {
         self.cases[case as usize]
     }
 
-    /// True if acknowledged records are lost that were not known to be: mailboxes of this lane need a new epoch.
+    /// True if acknowledged records are lost that were not known to be: mailboxes of this lane need a new
+    /// epoch.
     pub fn has_loss(&self) -> bool {
         self.lost_records > 0
     }

@@ -16,8 +16,8 @@ use crate::recovery::reader::Reader;
 use crate::recovery::report::{LossReason, Losses, RecoveryCase, RecoveryReport};
 use crate::recovery::{RecoverError, RecoveredRecord, Visitor};
 
-/// Bytes that the search for sound records in a damaged batch may checksum, in multiples of the batch: bounds the work
-/// that crafted payloads could cause.
+/// Bytes that the search for sound records in a damaged batch may checksum, in multiples of the batch: bounds
+/// the work that crafted payloads could cause.
 const SALVAGE_EFFORT: usize = 16;
 
 /// The scan of one segment.
@@ -83,6 +83,9 @@ impl Scan<'_, '_, '_> {
                     None => break,
                 },
             }
+        }
+        if offset >= self.target.limit && self.target.wrong_size && self.target.promised.is_none() {
+            self.doubt(&end);
         }
         self.settle_promise(&mut end);
         Ok(end)
@@ -209,8 +212,8 @@ impl Scan<'_, '_, '_> {
         end.expected = end.expected.max(last.next());
     }
 
-    /// Keeps the records between two LSNs that lie in `bytes` bytes at `offset` and whose own checksums hold; counts
-    /// the others as lost.
+    /// Keeps the records between two LSNs that lie in `bytes` bytes at `offset` and whose own checksums hold;
+    /// counts the others as lost.
     fn salvage(&mut self, offset: u32, bytes: usize, (mut next, last): (Lsn, Lsn), reason: LossReason) {
         let lane = self.config.lane;
         let salt = self.target.place.salt();
@@ -277,14 +280,18 @@ impl Scan<'_, '_, '_> {
                 self.report.torn_bytes += BLOCK_BYTES as u64;
             }
             Found::Unreadable if self.target.promised.is_none() => {
-                // Nobody can know what was here: to be told as a loss, not to be hoped away.
                 self.report.note(RecoveryCase::Unreadable);
-                let mut doubt = Losses::default();
-                doubt.add(self.config.lane, end.expected, end.expected, LossReason::Unreadable);
-                self.report.add_losses(&doubt, 0);
+                self.doubt(end);
             }
             _ => self.report.note(RecoveryCase::EndOfLog),
         }
+    }
+
+    /// Nobody can know whether acknowledged records were here: to be told as a loss, not to be hoped away.
+    fn doubt(&mut self, end: &ScanEnd) {
+        let mut doubt = Losses::default();
+        doubt.add(self.config.lane, end.expected, end.expected, LossReason::Unreadable);
+        self.report.add_losses(&doubt, 0);
     }
 
     /// After the last batch: records that a later header promised and that were not met.

@@ -1,9 +1,10 @@
-//! A simulated disk: sectors of 512 bytes, writes that are durable when they complete, crashes that keep any part of
-//! those that have not.
+//! A simulated disk: sectors of 512 bytes, writes that are durable when they complete, crashes that keep any
+//! part of those that have not.
 //!
-//! [`SimDisk::submit`] takes an operation; it has no effect until [`SimDisk::complete`] picks it, in any order. A
-//! [`SimDisk::crash`] applies an arbitrary subset of the sectors of the pending writes and drops every operation; what
-//! completed is kept. The same object then serves as the [`Volume`] of the restarted process.
+//! [`SimDisk::submit`] takes an operation; it has no effect until [`SimDisk::complete`] picks it, in any
+//! order. A [`SimDisk::crash`] applies an arbitrary subset of the sectors of the pending writes and drops
+//! every operation; what completed is kept. The same object then serves as the [`Volume`] of the restarted
+//! process.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,11 +19,14 @@ pub const SECTOR_BYTES: usize = 512;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-/// What shall go wrong with the next operation of a class. Faults of one class are used up in the order injected.
+/// What shall go wrong with the next operation of a class. Faults of one class are used up in the order
+/// injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The write fails with EIO; a random part of its sectors was changed.
     WriteError,
+    /// The write fails with EIO although all of it was written.
+    ErrorAfterWrite,
     /// The write reports one block less than asked; only that much was changed.
     ShortWrite,
     /// The write reports success and changed nothing.
@@ -38,7 +42,11 @@ pub enum Fault {
 impl Fault {
     fn is_for(self, op: &DiskOp) -> bool {
         match self {
-            Self::WriteError | Self::ShortWrite | Self::LostWrite | Self::MisdirectedWrite(_) => {
+            Self::WriteError
+            | Self::ErrorAfterWrite
+            | Self::ShortWrite
+            | Self::LostWrite
+            | Self::MisdirectedWrite(_) => {
                 matches!(op, DiskOp::Write { .. })
             }
             Self::ReadError => matches!(op, DiskOp::Read { .. }),
@@ -139,6 +147,11 @@ impl SimDisk {
         self.faults.push_back(fault);
     }
 
+    /// Forgets faults that were injected and have not happened.
+    pub fn clear_faults(&mut self) {
+        self.faults.clear();
+    }
+
     /// Flips one bit of a segment.
     pub fn flip_bit(&mut self, lane: LaneId, segment: SegmentId, offset: u64, bit: u8) {
         if let Some(file) = self.files.get_mut().get_mut(&(lane, segment)) {
@@ -170,8 +183,9 @@ impl SimDisk {
         }
     }
 
-    /// Stops the machine. Each sector of each pending write is kept if `keep`, asked with a running number, says so;
-    /// pending preparations are done or not likewise. Nothing is pending afterwards, and no fault is left.
+    /// Stops the machine. Each sector of each pending write is kept if `keep`, asked with a running number,
+    /// says so; pending preparations are done or not likewise. Nothing is pending afterwards, and no fault is
+    /// left.
     pub fn crash(&mut self, mut keep: impl FnMut(usize) -> bool) {
         let mut number = 0;
         for op in std::mem::take(&mut self.pending) {
@@ -207,7 +221,8 @@ impl SimDisk {
         self.syncs.get()
     }
 
-    /// A number that depends on every operation so far, its bytes and its outcome: the same run gives the same.
+    /// A number that depends on every operation so far, its bytes and its outcome: the same run gives the
+    /// same.
     pub fn trace_hash(&self) -> u64 {
         self.trace
     }
@@ -253,6 +268,10 @@ impl SimDisk {
         match fault {
             None => self.write(lane, segment, offset, bytes),
             Some(Fault::LostWrite) => {}
+            Some(Fault::ErrorAfterWrite) => {
+                self.write(lane, segment, offset, bytes);
+                return Err(Errno(EIO));
+            }
             Some(Fault::MisdirectedWrite(by)) => {
                 self.write(lane, segment, offset.saturating_add_signed(by), bytes);
             }

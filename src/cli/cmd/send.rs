@@ -11,7 +11,7 @@ use super::{Connect, ConnectArgs};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::Output;
 use crate::cli::session::{self, Session};
-use crate::client::{ClientEvent, NewMessage, SendReport};
+use crate::client::{ClientEvent, NewMessage, SendReport, Stage};
 use crate::config::Span;
 use crate::wire::{Address, MessageClass, MessageId, ReceiptStatus};
 
@@ -123,9 +123,10 @@ struct Printed {
 
 /// Sends and prints receipts. Ends well only if nothing was rejected.
 pub fn run(options: &SendOptions) -> Result<Exit, CliError> {
-    let to = options.to.parse().map_err(|error| {
-        CliError::new(Exit::Usage, format!("--to {}: {error}", options.to))
-    })?;
+    let to = options
+        .to
+        .parse()
+        .map_err(|error| CliError::new(Exit::Usage, format!("--to {}: {error}", options.to)))?;
     session::block_on(Sending::start(options, to)?.run())
 }
 
@@ -136,12 +137,14 @@ struct Sending<'a> {
     output: Output<io::Stdout>,
     lines: u64,
     rejected: u64,
+    /// Messages that were given up while there was no session with the node.
+    undeliverable: u64,
 }
 
 impl<'a> Sending<'a> {
     fn start(options: &'a SendOptions, to: Address) -> Result<Self, CliError> {
         let session = Session::prepare(&options.connect, None, options.give_up.as_duration())?;
-        Ok(Self { options, to, session, output: Output::stdout(), lines: 0, rejected: 0 })
+        Ok(Self { options, to, session, output: Output::stdout(), lines: 0, rejected: 0, undeliverable: 0 })
     }
 
     async fn run(mut self) -> Result<Exit, CliError> {
@@ -164,6 +167,13 @@ impl<'a> Sending<'a> {
                     None => input = None,
                 },
             }
+        }
+        if self.undeliverable > 0 {
+            let (node, count) = (&self.options.connect.node, self.undeliverable);
+            let message = format!(
+                "the node at {node} was away for too long: {count} without a receipt; is it running?"
+            );
+            return Err(CliError::new(Exit::Unreachable, message));
         }
         let ok = self.rejected == 0;
         self.session.driver.finish(Duration::from_secs(1)).await;
@@ -197,6 +207,7 @@ impl<'a> Sending<'a> {
             ClientEvent::Sent(report) => self.report(&report),
             ClientEvent::GaveUp { request, id } => {
                 self.rejected += 1;
+                self.undeliverable += u64::from(self.session.driver.client().stage() != Stage::Ready);
                 self.print(request.0, id, "unknown", None, Some(("GaveUp", 0)))
             }
             ClientEvent::Ready { node } => {

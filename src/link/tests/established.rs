@@ -338,6 +338,7 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..100),
     ) {
         crate::link::fuzz::records(&[&[content_type, message_type][..], &bytes].concat());
-        crate::link::fuzz::records(&[&[content_type, message_type, 0, 0, bytes.len() as u8][..], &bytes].concat());
+        let framed = [content_type, message_type, 0, 0, bytes.len() as u8];
+        crate::link::fuzz::records(&[&framed[..], &bytes].concat());
     }
 }

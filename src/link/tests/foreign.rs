@@ -1,5 +1,5 @@
-//! Our node against rustls's ordinary, buffered client, as any client of another make would come; and our client against
-//! rustls's buffered server.
+//! Our node against rustls's ordinary, buffered client, as any client of another make would come; and our
+//! client against rustls's buffered server.
 
 use std::io::{Read, Write};
 use std::sync::Arc;

@@ -200,7 +200,9 @@ fn links_can_move_between_threads() {
 
 proptest! {
     #[test]
-    fn random_bytes_instead_of_a_handshake_never_panic(bytes in proptest::collection::vec(any::<u8>(), 1..400)) {
+    fn random_bytes_instead_of_a_handshake_never_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 1..400),
+    ) {
         crate::link::fuzz::handshakes(&bytes);
         let record = [&[22, 3, 1, (bytes.len() >> 8) as u8, bytes.len() as u8][..], &bytes].concat();
         crate::link::fuzz::handshakes(&record);

@@ -31,8 +31,8 @@ fn identifiers_and_grants_are_the_documented_ones() {
     assert!(lacking.is_empty(), "docs/WIRE.md lacks these vectors: {lacking:#?}");
 }
 
-/// For a key A of small order, the equation [s]B = R + [h]A holds with s = 0 and R = -[h]A, which is one of eight
-/// points; so trying those as R forges a signature without any secret.
+/// For a key A of small order, the equation [s]B = R + [h]A holds with s = 0 and R = -[h]A, which is one of
+/// eight points; so trying those as R forges a signature without any secret.
 #[test]
 fn a_key_for_which_anyone_can_sign_is_refused() {
     let points: Vec<[u8; 32]> = [

@@ -1,8 +1,8 @@
 //! A bounded queue of records of bytes from one core to another.
 //!
-//! A record is a 4-byte length and its bytes, padded to 8. Records lie in one piece so that the receiver works on
-//! them in place; what is left at the end of the ring is skipped by a marker. A record may take up to half the ring,
-//! which guarantees that it fits whenever the ring is empty, wherever its positions stand.
+//! A record is a 4-byte length and its bytes, padded to 8. Records lie in one piece so that the receiver
+//! works on them in place; what is left at the end of the ring is skipped by a marker. A record may take up
+//! to half the ring, which guarantees that it fits whenever the ring is empty, wherever its positions stand.
 
 use super::cursor::{Positions, ReadSide, WriteSide};
 use super::sync::{Arc, ByteStore};
@@ -18,8 +18,8 @@ struct Shared {
     capacity: usize,
 }
 
-// SAFETY: the store is reached only through the one producer and the one consumer, and `Positions` keeps the regions
-// they touch disjoint, with release/acquire on every change of owner.
+// SAFETY: the store is reached only through the one producer and the one consumer, and `Positions` keeps the
+// regions they touch disjoint, with release/acquire on every change of owner.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
@@ -88,7 +88,8 @@ impl BytesProducer {
         self.shared.capacity / 2 - HEADER_BYTES
     }
 
-    /// Appends one record made of `parts` in order. It becomes visible at the next [`BytesProducer::publish`].
+    /// Appends one record made of `parts` in order. It becomes visible at the next
+    /// [`BytesProducer::publish`].
     pub fn try_push(&mut self, parts: &[&[u8]]) -> Result<(), PushError> {
         let bytes = parts.iter().map(|part| part.len()).sum();
         let limit = self.max_record_bytes();
@@ -118,7 +119,8 @@ impl BytesProducer {
         let mut to = at + HEADER_BYTES;
         for part in parts.iter().filter(|part| !part.is_empty()) {
             let target = self.shared.store.region(to, part.len());
-            // SAFETY: as above; `region` checked the bounds, and a caller's slice cannot overlap the private ring.
+            // SAFETY: as above; `region` checked the bounds, and a caller's slice cannot overlap the private
+            // ring.
             unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len()) };
             to += part.len();
         }
@@ -152,13 +154,13 @@ impl BytesConsumer {
         // SAFETY: `next_record` found a published record at `at`.
         let len = unsafe { self.shared.read_len(at) } as usize;
         let start = self.shared.store.region(at + HEADER_BYTES, len);
-        // SAFETY: the record is published and not released, so this side alone touches it; `region` checked the
-        // bounds, and the borrow of `self` keeps `pop` and `release` away while the slice lives.
+        // SAFETY: the record is published and not released, so this side alone touches it; `region` checked
+        // the bounds, and the borrow of `self` keeps `pop` and `release` away while the slice lives.
         Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
     }
 
-    /// Takes the record that [`BytesConsumer::peek`] shows; false if there is none. Its room is given back at the
-    /// next [`BytesConsumer::release`].
+    /// Takes the record that [`BytesConsumer::peek`] shows; false if there is none. Its room is given back at
+    /// the next [`BytesConsumer::release`].
     pub fn pop(&mut self) -> bool {
         let Some(at) = self.next_record() else { return false };
         // SAFETY: as in `peek`.
@@ -193,7 +195,8 @@ impl BytesConsumer {
         self.side.release(&self.shared.at)
     }
 
-    /// True once for each time the sender was refused. Call after [`BytesConsumer::release`] and a `SeqCst` fence.
+    /// True once for each time the sender was refused. Call after [`BytesConsumer::release`] and a `SeqCst`
+    /// fence.
     pub fn take_starved(&self) -> bool {
         self.side.take_starved(&self.shared.at)
     }

@@ -1,8 +1,8 @@
 //! Positions of a single-producer single-consumer ring: who owns which part of it, and who waits for whom.
 //!
-//! Positions only grow; the place in the ring is the position modulo the capacity. `tail..head + capacity` belongs to
-//! the producer, `head..tail` to the consumer. Each side keeps its own position privately and tells the other only
-//! when it publishes, so that a batch costs one cache-line transfer.
+//! Positions only grow; the place in the ring is the position modulo the capacity. `tail..head + capacity`
+//! belongs to the producer, `head..tail` to the consumer. Each side keeps its own position privately and
+//! tells the other only when it publishes, so that a batch costs one cache-line transfer.
 
 use super::sync::{AtomicBool, AtomicUsize, Ordering};
 
@@ -60,8 +60,8 @@ impl WriteSide {
         if self.fits(units) {
             return true;
         }
-        // No fence here: before this side sleeps it fences (`Doorbell::park`) and asks `room_appeared`, so that either
-        // the consumer sees the flag or this side sees the room.
+        // No fence here: before this side sleeps it fences (`Doorbell::park`) and asks `room_appeared`, so
+        // that either the consumer sees the flag or this side sees the room.
         shared.starved.0.store(true, Ordering::Relaxed);
         self.refused = true;
         false

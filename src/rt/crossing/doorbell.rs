@@ -1,8 +1,9 @@
 //! Whether a core sleeps, and who wakes it.
 //!
 //! Sender: publish, `SeqCst` fence, [`Doorbell::claim_ring`]; if it is true, this sender and no other rings.
-//! Receiver: [`Doorbell::park`], look at every queue again, and only then sleep; [`Doorbell::unpark`] on return.
-//! The two fences make it impossible that the receiver misses the data and the sender misses the parked state.
+//! Receiver: [`Doorbell::park`], look at every queue again, and only then sleep; [`Doorbell::unpark`] on
+//! return. The two fences make it impossible that the receiver misses the data and the sender misses the
+//! parked state.
 
 use super::sync::{AtomicU32, Ordering, fence};
 
@@ -34,7 +35,8 @@ impl Doorbell {
         self.state.swap(RUNNING, Ordering::AcqRel) == NOTIFIED
     }
 
-    /// Sender, after publishing and a `SeqCst` fence: true if the core sleeps and it is the caller's to ring it.
+    /// Sender, after publishing and a `SeqCst` fence: true if the core sleeps and it is the caller's to ring
+    /// it.
     pub fn claim_ring(&self) -> bool {
         self.state.load(Ordering::Relaxed) == PARKED
             && self.state.compare_exchange(PARKED, NOTIFIED, Ordering::AcqRel, Ordering::Relaxed).is_ok()

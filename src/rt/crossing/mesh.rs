@@ -25,8 +25,8 @@ pub struct CrossingSizes {
 }
 
 impl CrossingSizes {
-    /// Sizes that keep the sum over all pairs in bounds: the more cores, the smaller each queue. The floor of the
-    /// request queue still takes a request of 64 KiB.
+    /// Sizes that keep the sum over all pairs in bounds: the more cores, the smaller each queue. The floor of
+    /// the request queue still takes a request of 64 KiB.
     pub fn for_cores(cores: u16) -> Self {
         let cores = usize::from(cores.max(1)).next_power_of_two();
         Self {
@@ -72,7 +72,8 @@ struct Peer<R> {
 }
 
 impl<R> Peer<R> {
-    /// Makes pushes visible and gives drained room back. Says whether there was anything to push, and to give back.
+    /// Makes pushes visible and gives drained room back. Says whether there was anything to push, and to give
+    /// back.
     fn publish(&mut self) -> (bool, bool) {
         let pushed = self.request_out.publish() | self.reply_out.publish() | self.control_out.publish();
         let freed = self.request_in.release() | self.reply_in.release() | self.control_in.release();
@@ -96,8 +97,8 @@ impl<R> Peer<R> {
 
 /// What the runtime needs of a core's crossings, whatever its reply type.
 pub trait Port {
-    /// Makes the turn's pushes visible and gives drained room back. Returns the sleeping cores that the caller must
-    /// ring now.
+    /// Makes the turn's pushes visible and gives drained room back. Returns the sleeping cores that the
+    /// caller must ring now.
     fn publish(&mut self) -> CoreSet;
     /// True if something has arrived, or room has appeared where a push was refused. Checked between
     /// [`Doorbell::park`] and sleep.
@@ -132,12 +133,11 @@ pub fn mesh_with<R: Send>(
     assert!((1..=MAX_CORES).contains(&count) && doorbells.len() == count, "{count} cores");
     let mut rows: Vec<Vec<Option<Peer<R>>>> =
         (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
-    for low in 0..count {
-        for high in low + 1..count {
-            let (a, b) = joined(sizes);
-            rows[low][high] = Some(a);
-            rows[high][low] = Some(b);
-        }
+    let pairs = (0..count).flat_map(|low| (low + 1..count).map(move |high| (low, high)));
+    for (low, high) in pairs {
+        let (a, b) = joined(sizes);
+        rows[low][high] = Some(a);
+        rows[high][low] = Some(b);
     }
     let build = |(core, peers): (usize, Vec<Option<Peer<R>>>)| CoreCrossings {
         core: CoreId(core as u16),
@@ -266,8 +266,8 @@ impl<R: Send> Port for CoreCrossings<R> {
         if touched.is_empty() {
             return touched;
         }
-        // One fence for the whole batch: it stands between the stores above and the looks at `starved` and at the
-        // doorbells below.
+        // One fence for the whole batch: it stands between the stores above and the looks at `starved` and at
+        // the doorbells below.
         fence(Ordering::SeqCst);
         let mut ring = CoreSet::default();
         for core in touched.iter() {

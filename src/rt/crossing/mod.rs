@@ -1,19 +1,21 @@
 //! Crossings: the one-way queues between cores, and the doorbell that wakes a sleeping receiver.
 //!
-//! *Purpose.* Cores share nothing; what one core wants of another crosses here. For every ordered pair of cores there
-//! are three bounded queues without locks: **requests** (bytes, refused when full, which pushes back on the source
-//! connection only), **replies** (fixed-size values, sized so that a reply to an admitted request always fits) and
-//! **control** (boxed values, rare).
+//! *Purpose.* Cores share nothing; what one core wants of another crosses here. For every ordered pair of
+//! cores there are three bounded queues without locks: **requests** (bytes, refused when full, which pushes
+//! back on the source connection only), **replies** (fixed-size values, sized so that a reply to an admitted
+//! request always fits) and **control** (boxed values, rare).
 //!
-//! *Promise.* A queue keeps order, never blocks, never allocates after it was made, and publishes in batches: what a
-//! core pushes in a turn becomes visible at [`CoreCrossings::publish`]. A core that sleeps when something is
-//! published for it, or that waits for room in a full queue, is named in the set which `publish` returns; the
-//! runtime rings it. No wake-up is lost (checked under every interleaving in `tests/loom_crossing.rs`).
+//! *Promise.* A queue keeps order, never blocks, never allocates after it was made, and publishes in batches:
+//! what a core pushes in a turn becomes visible at [`CoreCrossings::publish`]. A core that sleeps when
+//! something is published for it, or that waits for room in a full queue, is named in the set which `publish`
+//! returns; the runtime rings it. No wake-up is lost (checked under every interleaving in
+//! `tests/loom_crossing.rs`).
 //!
-//! *Failure model.* A full queue refuses and counts; nothing is dropped. Values left in a queue are dropped with it.
+//! *Failure model.* A full queue refuses and counts; nothing is dropped. Values left in a queue are dropped
+//! with it.
 //!
-//! *Callers.* A core's logic owns its [`CoreCrossings`] and pushes and drains in its turn. The io_uring driver and
-//! the simulator publish, sleep and wake through [`Port`]. Nothing here needs a ring or a thread.
+//! *Callers.* A core's logic owns its [`CoreCrossings`] and pushes and drains in its turn. The io_uring
+//! driver and the simulator publish, sleep and wake through [`Port`]. Nothing here needs a ring or a thread.
 
 pub mod bytes;
 mod cursor;

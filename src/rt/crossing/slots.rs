@@ -8,8 +8,8 @@ struct Shared<T> {
     slots: Box<[Slot<T>]>,
 }
 
-// SAFETY: values move from one thread to another, hence `T: Send`; a slot is touched by one side at a time, because
-// `Positions` hands it over with release/acquire.
+// SAFETY: values move from one thread to another, hence `T: Send`; a slot is touched by one side at a time,
+// because `Positions` hands it over with release/acquire.
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<T> {}
@@ -24,7 +24,8 @@ impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         let mut left = self.at.remaining();
         while left.start != left.end {
-            // SAFETY: both ends are gone and told their last positions in their own drop; these slots are full.
+            // SAFETY: both ends are gone and told their last positions in their own drop; these slots are
+            // full.
             drop(unsafe { self.slot(left.start).take() });
             left.start = left.start.wrapping_add(1);
         }
@@ -116,7 +117,8 @@ impl<T> SlotConsumer<T> {
         self.side.release(&self.shared.at)
     }
 
-    /// True once for each time the sender was refused. Call after [`SlotConsumer::release`] and a `SeqCst` fence.
+    /// True once for each time the sender was refused. Call after [`SlotConsumer::release`] and a `SeqCst`
+    /// fence.
     pub fn take_starved(&self) -> bool {
         self.side.take_starved(&self.shared.at)
     }

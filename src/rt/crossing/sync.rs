@@ -1,5 +1,5 @@
-//! The primitives the queues are written against. `tests/loom_crossing.rs` compiles the same queues against loom's
-//! instead, so the queues name nothing of `std::sync` themselves.
+//! The primitives the queues are written against. `tests/loom_crossing.rs` compiles the same queues against
+//! loom's instead, so the queues name nothing of `std::sync` themselves.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;

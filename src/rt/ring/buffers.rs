@@ -1,7 +1,7 @@
 //! The buffers that the kernel fills with received bytes, and the ring through which it gets them back.
 //!
-//! A buffer is in the kernel's hands, or held here for the length of one event. Both counts are checked every turn in
-//! debug builds: a buffer that gets lost would one day stop all receiving.
+//! A buffer is in the kernel's hands, or held here for the length of one event. Both counts are checked every
+//! turn in debug builds: a buffer that gets lost would one day stop all receiving.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -26,7 +26,8 @@ pub(super) struct RecvBuffers {
 }
 
 impl RecvBuffers {
-    /// Registers `count` (a power of two) buffers of `buffer_bytes` (a multiple of the block size) with `uring`.
+    /// Registers `count` (a power of two) buffers of `buffer_bytes` (a multiple of the block size) with
+    /// `uring`.
     pub fn register(uring: &Uring, count: u16, buffer_bytes: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15 && buffer_bytes.is_multiple_of(BLOCK_BYTES));
         let ring_bytes = usize::from(count) * size_of::<BufRingEntry>();
@@ -39,7 +40,8 @@ impl RecvBuffers {
             held: 0,
         };
         let address = buffers.ring.as_ptr() as u64;
-        // SAFETY: the ring memory lives as long as `self`, and the driver keeps `self` until the kernel ring is gone.
+        // SAFETY: the ring memory lives as long as `self`, and the driver keeps `self` until the kernel ring
+        // is gone.
         unsafe { uring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0)? };
         for id in 0..count {
             buffers.provide(id);
@@ -66,8 +68,9 @@ impl RecvBuffers {
     fn provide(&mut self, id: u16) {
         let address = self.memory[usize::from(id) * self.buffer_bytes..].as_ptr() as u64;
         let slot = usize::from(self.tail & (self.count - 1));
-        // SAFETY: `slot` is inside the ring, which is aligned and large enough for `count` entries; the kernel reads
-        // an entry only after the tail has passed it, and an entry is free when its buffer is held here.
+        // SAFETY: `slot` is inside the ring, which is aligned and large enough for `count` entries; the
+        // kernel reads an entry only after the tail has passed it, and an entry is free when its buffer is
+        // held here.
         let entry = unsafe { &mut *self.ring.as_mut_ptr().cast::<BufRingEntry>().add(slot) };
         entry.set_addr(address);
         entry.set_len(self.buffer_bytes as u32);
@@ -78,8 +81,8 @@ impl RecvBuffers {
     /// Shows the kernel everything given back so far.
     pub fn publish(&mut self) {
         let base = self.ring.as_ptr().cast::<BufRingEntry>();
-        // SAFETY: `base` is the ring's first entry; its reserved field is the tail, aligned for a u16, and only this
-        // thread and the kernel use it, both atomically.
+        // SAFETY: `base` is the ring's first entry; its reserved field is the tail, aligned for a u16, and
+        // only this thread and the kernel use it, both atomically.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(base).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }

@@ -38,7 +38,8 @@ pub(super) struct ColdDone {
 pub struct ColdQueue(SyncSender<ColdJob>);
 
 impl ColdQueue {
-    /// Starts the helper thread, on the processors the caller may use. It ends with the last clone of the queue.
+    /// Starts the helper thread, on the processors the caller may use. It ends with the last clone of the
+    /// queue.
     pub fn start() -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, jobs) = sync_channel(QUEUE_MAX);
         let thread = Builder::new().name("cold-io".into()).spawn(move || work(&jobs))?;

@@ -1,8 +1,9 @@
 //! The life of one connection as a table of (state, input) → (state, step). No system call in here.
 //!
-//! A connection may have two operations in the kernel: a multishot receive and one send. Whatever ends it, both must
-//! be out of the kernel before the descriptor is closed or handed to another core. Running out of provided buffers,
-//! a multishot that stops by itself, a cancelled receive and a reset peer are ordinary inputs.
+//! A connection may have two operations in the kernel: a multishot receive and one send. Whatever ends it,
+//! both must be out of the kernel before the descriptor is closed or handed to another core. Running out of
+//! provided buffers, a multishot that stops by itself, a cancelled receive and a reset peer are ordinary
+//! inputs.
 
 use shards::io::Errno;
 
@@ -330,7 +331,8 @@ mod tests {
         assert_eq!(Machine::ended(LOST).1, closed(LOST));
     }
 
-    /// Applies every sequence of inputs that the driver can produce, up to a depth, and checks what must always hold.
+    /// Applies every sequence of inputs that the driver can produce, up to a depth, and checks what must
+    /// always hold.
     #[test]
     fn no_sequence_of_inputs_leaves_an_operation_behind_or_ends_a_connection_twice() {
         fn explore(machine: Machine, finished: bool, depth: u32) {

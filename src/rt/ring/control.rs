@@ -40,8 +40,8 @@ impl CoreControl {
     }
 }
 
-/// Ends the process if it is dropped by a panic: half of a share-nothing state cannot be trusted. Release builds abort
-/// on panic anyway; this makes the others do the same on the threads of the node.
+/// Ends the process if it is dropped by a panic: half of a share-nothing state cannot be trusted. Release
+/// builds abort on panic anyway; this makes the others do the same on the threads of the node.
 pub(in crate::rt) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {

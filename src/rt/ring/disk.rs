@@ -1,7 +1,7 @@
 //! Disk operations of a core: direct reads, durable overwrites, and segments made by the helper thread.
 //!
-//! An operation owns its buffer from submission to completion. A short transfer is reported as its byte count; the
-//! lane decides what that means.
+//! An operation owns its buffer from submission to completion. A short transfer is reported as its byte
+//! count; the lane decides what that means.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -68,6 +68,7 @@ struct Transfer {
 }
 
 impl Disk {
+    /// Without files and operations. `control` is how the helper thread wakes this core.
     pub fn new(setup: Option<DiskSetup>, control: Arc<CoreControl>) -> Self {
         let (cold_in, cold_out) = channel();
         let (files, flights, free) = (BTreeMap::new(), Vec::new(), Vec::new());
@@ -108,8 +109,8 @@ impl Disk {
         let Transfer { file, offset, mut buf, len, op, write } = job;
         let entry = transfer_entry(fd, &mut buf, len as u32, offset, write).user_data(Op::Disk(slot).pack());
         self.flights[slot as usize] = Some(Flight { file, op, buf });
-        // SAFETY: the buffer's memory does not move with the value, the flight owns it until the completion, and the
-        // file stays open while it has users.
+        // SAFETY: the buffer's memory does not move with the value, the flight owns it until the completion,
+        // and the file stays open while it has users.
         unsafe { uring.push(entry) };
     }
 

@@ -125,8 +125,9 @@ impl<L: CoreLogic> Driver<L> {
         ring.try_clone_to_owned()
     }
 
-    /// Makes the configured disk buffers and registers them with the kernel. To be called once; the buffers may be
-    /// dropped at any time, since the kernel holds the pages and no operation names the slot of a buffer that is gone.
+    /// Makes the configured disk buffers and registers them with the kernel. To be called once; the buffers
+    /// may be dropped at any time, since the kernel holds the pages and no operation names the slot of a
+    /// buffer that is gone.
     pub fn register_disk_buffers(&mut self) -> io::Result<Vec<AlignedBuf>> {
         let mut buffers: Vec<AlignedBuf> = (0..self.config.disk_buffers)
             .map(|_| AlignedBuf::zeroed(self.config.disk_buffer_bytes))
@@ -342,8 +343,9 @@ impl<L: CoreLogic> Driver<L> {
         false
     }
 
-    /// Takes everything back from the kernel: cancels what can be cancelled and waits for the rest. The logic hears
-    /// nothing of it. What the kernel does not give back in time is leaked, never freed under its hands.
+    /// Takes everything back from the kernel: cancels what can be cancelled and waits for the rest. The logic
+    /// hears nothing of it. What the kernel does not give back in time is leaked, never freed under its
+    /// hands.
     fn drain(&mut self) {
         let now = self.clock.now();
         drop(self.logic.take());

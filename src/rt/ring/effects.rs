@@ -8,8 +8,8 @@ use crate::rt::api::{CloseCause, ConnId, CoreLogic, Event, HandOver, Now};
 use crate::rt::ring::conn::Machine;
 
 impl<L: CoreLogic> Driver<L> {
-    /// Queues all effects of the turn. The vectors go back with their capacity. Sends come first, so that what is
-    /// sent and closed in one turn is sent.
+    /// Queues all effects of the turn. The vectors go back with their capacity. Sends come first, so that
+    /// what is sent and closed in one turn is sent.
     pub(super) fn apply_effects(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
         for (conn, buf) in effects.sends.drain(..) {
@@ -31,8 +31,8 @@ impl<L: CoreLogic> Driver<L> {
         self.effects = effects;
     }
 
-    /// Applies what an event asked for if a connection shall end or leave: the logic must not hear of bytes of a
-    /// connection it has just given up, though they may be among this turn's completions.
+    /// Applies what an event asked for if a connection shall end or leave: the logic must not hear of bytes
+    /// of a connection it has just given up, though they may be among this turn's completions.
     pub(super) fn apply_partings(&mut self) {
         if !self.effects.closes.is_empty() || !self.effects.hand_overs.is_empty() {
             self.apply_effects();
@@ -60,7 +60,8 @@ impl<L: CoreLogic> Driver<L> {
 
     fn hand_over(&mut self, hand_over: HandOver) {
         let HandOver { conn: id, to, state } = hand_over;
-        // One that is closing already is not handed over: its state goes with it, and nobody hears of it again.
+        // One that is closing already is not handed over: its state goes with it, and nobody hears of it
+        // again.
         let Some(conn) = self.table.get(id).filter(|conn| conn.leaving.is_none()) else { return };
         conn.leaving = Some(Box::new(Leaving { to, state, residue: Vec::new() }));
         self.input(id, Input::Leave);
@@ -120,20 +121,29 @@ impl<L: CoreLogic> Driver<L> {
                 self.stats.accepts_shed.add(1);
                 continue;
             }
-            let Parcel { fd, peer, state, mut residue, ended } = parcel;
+            let Parcel { fd, peer, state, residue, ended } = parcel;
             let (machine, step) = ended.map_or_else(Machine::open, Machine::ended);
             let conn = self.table.insert(fd, peer, machine);
             self.stats.adopted.add(1);
-            self.emit(now, Event::Adopted { conn, peer, state });
-            if !residue.is_empty() {
-                self.emit(now, Event::Received { conn, data: &mut residue });
-            }
+            // Before the logic hears of it, as when it is accepted.
             self.follow(conn, step);
+            self.emit(now, Event::Adopted { conn, peer, state });
+            self.pass_residue(now, conn, ended.is_some(), residue);
         }
     }
 
-    /// Reports sends that were not started, then connections that are over: in this order, because the end of a
-    /// connection comes after every buffer has returned.
+    /// Passes on what was received on the way: to the logic, or with the connection if it moves on at once.
+    fn pass_residue(&mut self, now: Now, id: ConnId, ended: bool, mut residue: Vec<u8>) {
+        let Some(conn) = self.table.get(id).filter(|_| !residue.is_empty()) else { return };
+        if let Some(leaving) = &mut conn.leaving {
+            leaving.residue.append(&mut residue);
+        } else if ended || conn.machine.is_open() {
+            self.emit(now, Event::Received { conn: id, data: &mut residue });
+        }
+    }
+
+    /// Reports sends that were not started, then connections that are over: in this order, because the end of
+    /// a connection comes after every buffer has returned.
     pub(super) fn report_over(&mut self, now: Now) {
         let mut unsent = std::mem::take(&mut self.unsent);
         for (conn, buf) in unsent.drain(..) {

@@ -1,5 +1,5 @@
-//! The two system calls that name a ring by its registered index. The `io-uring` crate keeps that index in a value
-//! that borrows the ring, which a long-lived owner of both cannot hold; so the calls are made here.
+//! The two system calls that name a ring by its registered index. The `io-uring` crate keeps that index in a
+//! value that borrows the ring, which a long-lived owner of both cannot hold; so the calls are made here.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -54,8 +54,8 @@ pub(super) fn register_ring(fd: RawFd) -> io::Result<u32> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(update.offset) }
 }
 
-/// Submits `queued` entries of the ring that this thread registered as `ring`, runs deferred work, sleeps as `wait`
-/// allows. Returns how many entries the kernel took.
+/// Submits `queued` entries of the ring that this thread registered as `ring`, runs deferred work, sleeps as
+/// `wait` allows. Returns how many entries the kernel took.
 pub(super) fn enter(ring: u32, queued: u32, wait: Wait) -> io::Result<u32> {
     let us = if let Wait::AtMostUs(us) = wait { us } else { 0 };
     let time = Timespec { seconds: (us / 1_000_000) as i64, nanoseconds: (us % 1_000_000) as i64 * 1_000 };
@@ -63,8 +63,8 @@ pub(super) fn enter(ring: u32, queued: u32, wait: Wait) -> io::Result<u32> {
     let arg = GetEventsArg { sigmask: 0, sigmask_bytes: 0, min_wait_us: 0, timespec };
     let flags = ENTER_GETEVENTS | ENTER_EXT_ARG | ENTER_REGISTERED_RING;
     let least = u32::from(wait != Wait::No);
-    // SAFETY: `arg` and the time it points to live during the call; what the queued entries point to was promised
-    // when they were queued.
+    // SAFETY: `arg` and the time it points to live during the call; what the queued entries point to was
+    // promised when they were queued.
     let taken = unsafe {
         let arg = std::ptr::from_ref(&arg);
         libc::syscall(libc::SYS_io_uring_enter, ring, queued, least, flags, arg, size_of::<GetEventsArg>())

@@ -1,11 +1,12 @@
 //! The listening socket of a core, and when it may be armed.
 //!
-//! When the kernel refuses a connection for want of descriptors or memory, the accept stays down for a while or until
-//! a descriptor is freed. It is never tried in a loop, and never given up.
+//! When the kernel refuses a connection for want of descriptors or memory, the accept stays down for a while
+//! or until a descriptor is freed. It is never tried in a loop, and never given up.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -13,16 +14,18 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 const RETRY_US: u64 = 100_000;
 /// Connections that the kernel may complete before they are accepted.
 const BACKLOG: i32 = 4_096;
+/// How often, and after which pause, an address in use is tried again: two seconds in all. The kernel takes the rings
+/// of a killed process down, and lets go of its sockets, some milliseconds after that process was reaped.
+const BIND_TRIES: u32 = 200;
+const BIND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Sockets bound to one address, one per core; the kernel spreads connections over them once they listen.
 ///
-/// `SO_REUSEPORT` would let a second process of the same user take a share of the connections unseen, so a socket
-/// without it is bound and listens first: it fails if anyone listens there.
+/// `SO_REUSEPORT` would let a second process of the same user take a share of the connections unseen, so a
+/// socket without it is bound and listens first: it fails if anyone listens there.
 pub fn bind(address: SocketAddr, count: u16) -> io::Result<(Vec<Socket>, SocketAddr)> {
     if address.port() != 0 {
-        let probe = socket(address)?;
-        probe.bind(&address.into())?;
-        probe.listen(1)?;
+        await_free(address, BIND_TRIES)?;
     }
     let (mut sockets, mut bound) = (Vec::new(), address);
     for _ in 0..count {
@@ -36,6 +39,23 @@ pub fn bind(address: SocketAddr, count: u16) -> io::Result<(Vec<Socket>, SocketA
         sockets.push(socket);
     }
     Ok((sockets, bound))
+}
+
+/// Waits until nobody listens on `address`, so that a node which was killed can be started again at once.
+#[allow(clippy::disallowed_methods, reason = "there is no event for an address that becomes free")]
+fn await_free(address: SocketAddr, tries: u32) -> io::Result<()> {
+    let probe = || {
+        let socket = socket(address)?;
+        socket.bind(&address.into())?;
+        socket.listen(1)
+    };
+    for _ in 1..tries {
+        match probe() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(BIND_PAUSE),
+            other => return other,
+        }
+    }
+    probe()
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -72,6 +92,7 @@ impl Listener {
         Ok(Self { socket: TcpListener::from(OwnedFd::from(socket)), state: State::Down { until_us: 0 } })
     }
 
+    /// Its descriptor; open for as long as the listener lives.
     pub fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
@@ -144,6 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn an_accepted_connection_sends_without_delay_as_its_listener_was_told() {
+        let listener = listener();
+        let address = listener.socket.local_addr().expect("it is bound");
+        let _client = std::net::TcpStream::connect(address).expect("it listens");
+        let (accepted, _) = listener.socket.accept().expect("one waits");
+        assert!(accepted.nodelay().expect("an option of every socket"));
+    }
+
+    #[test]
     fn a_stopped_listener_is_never_armed_again() {
         let mut listener = listener();
         assert!(listener.arm_if_due(0));
@@ -157,9 +187,20 @@ mod tests {
         let (sockets, address) = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 3).expect("a free port");
         assert_eq!(sockets.len(), 3);
         let listening: Vec<_> = sockets.into_iter().map(|s| Listener::listen(s).expect("listens")).collect();
-        let refused = bind(address, 1).expect_err("someone listens");
+        let refused = await_free(address, 3).expect_err("someone listens");
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         drop(listening);
         bind(address, 2).expect("free again");
+    }
+
+    #[test]
+    fn an_address_that_becomes_free_a_little_later_is_had() {
+        let holder = listener();
+        let address = holder.socket.local_addr().expect("it is bound");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| bind(address, 1));
+            drop(holder);
+            waiting.join().expect("no panic").expect("free in time");
+        });
     }
 }

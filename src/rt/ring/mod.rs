@@ -1,15 +1,17 @@
-//! The io_uring driver of a core: carries out what a [`CoreLogic`](super::api::CoreLogic) wants of network and disk.
+//! The io_uring driver of a core: carries out what a [`CoreLogic`](super::api::CoreLogic) wants of network
+//! and disk.
 //!
-//! *Shape.* One raw ring per core, made and used on that core's thread only. One turn: reap completions, hand them to
-//! the logic as events, let it take its turn, queue all its effects, wake the cores that wait for something, and
-//! make one `io_uring_enter`, which also sleeps if there is nothing to do.
+//! *Shape.* One raw ring per core, made and used on that core's thread only. One turn: reap completions, hand
+//! them to the logic as events, let it take its turn, queue all its effects, wake the cores that wait for
+//! something, and make one `io_uring_enter`, which also sleeps if there is nothing to do.
 //!
-//! *Promise.* Every buffer handed in comes back exactly once. A connection's descriptor is closed, or given to another
-//! core, only when nothing of it is left in the kernel. Running out of provided buffers, descriptors or completion
-//! room slows down; it never loses data, spins or ends the node. Dropping a driver cancels and drains everything.
+//! *Promise.* Every buffer handed in comes back exactly once. A connection's descriptor is closed, or given
+//! to another core, only when nothing of it is left in the kernel. Running out of provided buffers,
+//! descriptors or completion room slows down; it never loses data, spins or ends the node. Dropping a driver
+//! cancels and drains everything.
 //!
-//! *Failure model.* Errors of a connection or a file are events. An `io_uring_enter` that fails for a reason that is
-//! not transient ends the process, because what the kernel holds is then unknown.
+//! *Failure model.* Errors of a connection or a file are events. An `io_uring_enter` that fails for a reason
+//! that is not transient ends the process, because what the kernel holds is then unknown.
 //!
 //! *Callers.* [`executor`](super::executor) runs one driver per core; tests run one on their own thread.
 
@@ -51,8 +53,8 @@ pub struct RingConfig {
     pub recv_buffer_bytes: usize,
     /// Connections per core; further ones are closed at once.
     pub connections_max: usize,
-    /// Buffers for disk writes and reads that are registered with the kernel, which pins them: they count against
-    /// the limit of locked memory.
+    /// Buffers for disk writes and reads that are registered with the kernel, which pins them: they count
+    /// against the limit of locked memory.
     pub disk_buffers: u16,
     /// Size of each, in bytes, a multiple of 4,096.
     pub disk_buffer_bytes: usize,

@@ -63,8 +63,10 @@ impl<L: CoreLogic> Driver<L> {
         let (machine, step) = Machine::open();
         let conn = self.table.insert(fd, peer, machine);
         self.stats.accepted.add(1);
-        self.emit(now, Event::Accepted { conn, peer });
+        // The receive is queued before the logic hears of the connection: if the logic ends it at once, the
+        // cancellation finds something to cancel.
         self.follow(conn, step);
+        self.emit(now, Event::Accepted { conn, peer });
     }
 
     pub(super) fn submit_recv(&mut self, id: ConnId) {
@@ -136,8 +138,8 @@ impl<L: CoreLogic> Driver<L> {
             .flags(libc::MSG_NOSIGNAL)
             .build()
             .user_data(Op::Send(id.into()).pack());
-        // SAFETY: the connection owns the buffer until the completion, untouched, and its heap memory does not move;
-        // the descriptor is closed only after this operation has completed.
+        // SAFETY: the connection owns the buffer until the completion, untouched, and its heap memory does
+        // not move; the descriptor is closed only after this operation has completed.
         unsafe { self.uring.push(entry) };
     }
 
@@ -163,13 +165,16 @@ impl<L: CoreLogic> Driver<L> {
         {
             let ok = end == SendEnd::Whole;
             self.emit(now, Event::Sent { conn: id, buf: sending.buf, ok });
+        } else if step.resend && result > 0 {
+            self.emit(now, Event::SendProgress { conn: id });
         }
         self.follow(id, step);
     }
 }
 
-/// Ends both directions so that what was sent last still arrives: closing a socket that holds unread bytes resets the
-/// connection, and a reset discards what the peer has not read. So what has arrived by now is read and thrown away.
+/// Ends both directions so that what was sent last still arrives: closing a socket that holds unread bytes
+/// resets the connection, and a reset discards what the peer has not read. So what has arrived by now is read
+/// and thrown away.
 pub(super) fn end_gracefully(fd: &OwnedFd) {
     if rustix::net::shutdown(fd, Shutdown::Write).is_err() {
         return;

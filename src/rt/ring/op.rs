@@ -26,8 +26,8 @@ pub(super) enum Op {
     Disk(u32),
 }
 
-/// A connection as 56 bits. A slot is used again only after its operations have completed, so the low bits of the
-/// generation are a check, not an identity.
+/// A connection as 56 bits. A slot is used again only after its operations have completed, so the low bits of
+/// the generation are a check, not an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConnKey {
     pub slot: u32,
@@ -51,6 +51,7 @@ impl ConnKey {
 }
 
 impl Op {
+    /// The bits from which [`Op::unpack`] makes this operation.
     pub fn pack(self) -> u64 {
         let (kind, rest) = match self {
             Op::Accept => (1, 0),

@@ -63,7 +63,8 @@ pub struct RingStats {
     pub disk_in_flight: Counter,
     /// Operations in the kernel now, of every kind.
     pub in_flight: Counter,
-    /// Turns by the time they took: bucket `i` counts those of less than 2^i microseconds, and not less than half.
+    /// Turns by the time they took: bucket `i` counts those of less than 2^i microseconds, and not less than
+    /// half.
     pub turn_us: [Counter; TURN_BUCKETS],
 }
 

@@ -45,6 +45,7 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// An empty table for at most `limit` connections.
     pub fn new(limit: usize) -> Self {
         Self { slots: Vec::new(), free: Vec::new(), limit }
     }

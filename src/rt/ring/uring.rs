@@ -1,4 +1,5 @@
-//! One io_uring as a core uses it: queueing that never fails, one enter per turn, a count of what is in the kernel.
+//! One io_uring as a core uses it: queueing that never fails, one enter per turn, a count of what is in the
+//! kernel.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -24,7 +25,8 @@ pub(super) struct Uring {
 }
 
 impl Uring {
-    /// A ring for the calling thread, with `entries` submissions per enter at most and room for `completions`.
+    /// A ring for the calling thread, with `entries` submissions per enter at most and room for
+    /// `completions`.
     pub fn new(entries: u32, completions: u32, stats: Arc<RingStats>) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
@@ -37,10 +39,12 @@ impl Uring {
         Ok(Self { ring, registered, in_flight: 0, stash: Vec::new(), stats })
     }
 
+    /// For registering pools.
     pub fn submitter(&self) -> Submitter<'_> {
         self.ring.submitter()
     }
 
+    /// Its descriptor; open for as long as `self` lives.
     pub fn fd(&self) -> RawFd {
         self.ring.as_raw_fd()
     }
@@ -69,11 +73,15 @@ impl Uring {
         unsafe { self.queue(entry) };
     }
 
+    /// Queues an operation without counting it.
+    ///
+    /// # Safety
+    /// As [`Uring::push`].
     unsafe fn queue(&mut self, entry: squeue::Entry) {
         // SAFETY: validity of what `entry` points to is the caller's promise.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
-            // The queue is full: submit early. If the kernel takes nothing because completions have no room, make
-            // room; each round frees one or the other.
+            // The queue is full: submit early. If the kernel takes nothing because completions have no room,
+            // make room; each round frees one or the other.
             self.enter(Wait::No);
             if self.ring.submission().is_full() {
                 let Self { ring, stash, .. } = self;
@@ -93,8 +101,8 @@ impl Uring {
         let result = enter::enter(self.registered, queued, wait);
         self.stats.enters.add(1);
         let Err(error) = result else { return };
-        // Time up, a signal, or no room for completions or memory for requests: what was not submitted stays queued
-        // and goes with the next enter, after completions were reaped.
+        // Time up, a signal, or no room for completions or memory for requests: what was not submitted stays
+        // queued and goes with the next enter, after completions were reaped.
         let expected = [libc::ETIME, libc::EINTR, libc::EBUSY, libc::EAGAIN, libc::ENOMEM];
         let known = error.raw_os_error().is_some_and(|errno| expected.contains(&errno));
         assert!(known, "io_uring_enter failed: {error}; the ring cannot be trusted any more");

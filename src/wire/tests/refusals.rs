@@ -252,7 +252,10 @@ proptest! {
 
     #[test]
     fn one_changed_byte_in_a_real_frame_never_panics(
-        which in 0usize..7, server in 0usize..10, offset in any::<prop::sample::Index>(), value in any::<u8>(),
+        which in 0usize..7,
+        server in 0usize..10,
+        offset in any::<prop::sample::Index>(),
+        value in any::<u8>(),
     ) {
         let mut bytes = encoded(client_samples()[which].0);
         let at = offset.index(bytes.len());

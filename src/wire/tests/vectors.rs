@@ -1,4 +1,5 @@
-//! The bytes of one frame of each kind are committed, and printed in `docs/WIRE.md`, so that they cannot change unseen.
+//! The bytes of one frame of each kind are committed, and printed in `docs/WIRE.md`, so that they cannot
+//! change unseen.
 
 use crate::wire::*;
 

@@ -1,0 +1,5 @@
+//! Recovery: each case by itself, crashes at every point, and long runs against a model.
+
+mod cases;
+mod crash;
+mod model;
