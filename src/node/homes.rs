@@ -1,8 +1,8 @@
 //! The home cores of addresses that messages went to lately.
 //!
-//! The lane of an address is a keyed hash, the dearest single step of a small message. Senders write to the same few
-//! recipients again and again, so a small direct-mapped table answers most of them with one comparison. Whoever aims
-//! at one slot of it gets the hash every time, as everybody did without it.
+//! The lane of an address is a keyed hash, the dearest single step of a small message. Senders write to the
+//! same few recipients again and again, so a small direct-mapped table answers most of them with one
+//! comparison. Whoever aims at one slot of it gets the hash every time, as everybody did without it.
 
 use crate::rt::api::CoreId;
 use crate::wire::Address;

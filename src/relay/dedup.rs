@@ -13,8 +13,8 @@ use super::mailbox::{Mailbox, MailboxKey, Remembered};
 use super::table::hasher;
 use crate::wire::MessageId;
 
-/// A full window grows by one part in this many before its oldest ids are forgotten together: each is a miss of the
-/// processor's caches, and misses in a row overlap where single ones between other work do not.
+/// A full window grows by one part in this many before its oldest ids are forgotten together: each is a
+/// miss of the processor's caches, and misses in a row overlap where single ones between other work do not.
 const FORGET_SHARE: u32 = 64;
 
 /// All remembered ids of a core.
@@ -32,7 +32,8 @@ impl DedupIndex {
         self.seen.get(&(mailbox, id)).copied()
     }
 
-    /// Remembers an id, and forgets the oldest beyond `ids_max`, many at a time. Returns `false` if it was known.
+    /// Remembers an id, and forgets the oldest beyond `ids_max`, many at a time. Returns `false` if it was
+    /// known.
     pub(super) fn remember(
         &mut self,
         key: MailboxKey,
