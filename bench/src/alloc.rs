@@ -42,18 +42,21 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { MiMalloc.alloc(layout) }
     }
 
+    // SAFETY: the contract is that of the trait.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout);
         // SAFETY: the caller keeps the contract of `alloc_zeroed`.
         unsafe { MiMalloc.alloc_zeroed(layout) }
     }
 
+    // SAFETY: the contract is that of the trait.
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         count(layout);
         // SAFETY: `ptr` came from one of these functions with this layout; the rest is the caller's contract.
         unsafe { MiMalloc.realloc(ptr, layout, bytes) }
     }
 
+    // SAFETY: the contract is that of the trait.
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         // SAFETY: `ptr` came from one of these functions with this layout.
         unsafe { MiMalloc.dealloc(ptr, layout) }

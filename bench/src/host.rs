@@ -36,8 +36,8 @@ impl Processors {
         }
     }
 
-    /// Runs `work` with the calling thread on `cpus`, so that processes and threads it starts inherit them, and then
-    /// puts the thread back onto the generator's processor.
+    /// Runs `work` with the calling thread on `cpus`, so that processes and threads it starts inherit them,
+    /// and then puts the thread back onto the generator's processor.
     pub fn on<T>(&self, cpus: &[usize], work: impl FnOnce() -> Result<T>) -> Result<T> {
         pin(cpus)?;
         let result = work();
@@ -66,8 +66,8 @@ pub fn raise_file_limit() -> Result<u64> {
     Ok(most)
 }
 
-/// Processor time that all threads of a process have used, in microseconds; user and kernel. The kernel counts it in
-/// hundredths of a second.
+/// Processor time that all threads of a process have used, in microseconds; user and kernel. The kernel
+/// counts it in hundredths of a second.
 pub fn process_cpu_us(pid: Pid) -> Result<u64> {
     let path = format!("/proc/{pid}/stat", pid = pid.as_raw_nonzero());
     let text = fs::read_to_string(&path).context(format!("reading {path}"))?;
@@ -105,7 +105,8 @@ pub fn process_memory(pid: Pid) -> Result<Memory> {
     Ok(Memory { rss: kib_field(&text, "Rss:"), pss: kib_field(&text, "Pss:") })
 }
 
-/// Memory of the kernel in slabs and socket buffers, in bytes: of the whole machine, so only differences mean something.
+/// Memory of the kernel in slabs and socket buffers, in bytes: of the whole machine, so only differences
+/// mean something.
 pub fn kernel_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
     Ok(kib_field(&text, "Slab:") + kib_field(&text, "Percpu:"))

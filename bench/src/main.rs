@@ -1,14 +1,14 @@
 //! Holds a node against its targets and against the peers that people use today, on one machine.
 //!
 //! # Purpose
-//! Each scenario starts fresh servers, pins them and the load generator to different processors, runs the same work on
-//! every one of them in turn, and prints the median of several runs beside its target. `docs/PERFORMANCE.md` explains
-//! the results.
+//! Each scenario starts fresh servers, pins them and the load generator to different processors, runs the
+//! same work on every one of them in turn, and prints the median of several runs beside its target.
+//! `docs/PERFORMANCE.md` explains the results.
 //!
 //! # Promises
-//! * Costs are the processor time of the server process as the kernel counts it, so that the generator does not enter.
-//! * Latency comes from an open loop only and counts from the intended time; where the generator was late or too busy,
-//!   the row says so and has no verdict.
+//! * Costs are the processor time of the server process, counted by the kernel. The generator's is not in it.
+//! * Latency comes from an open loop only and counts from the intended time; where the generator was late or
+//!   too busy, the row says so and has no verdict.
 //! * A peer that is not installed is named, and the rest runs without it.
 //!
 //! # Failure model
@@ -58,7 +58,8 @@ Exit code 0 if every target that could be judged was reached, 1 if one was misse
 struct Args {
     /// A scenario, or `all`
     scenario: String,
-    /// A short look instead of a result: one run of one second unless --runs is given, fewer sessions and messages
+    /// A short look instead of a result: one run of one second unless --runs is given, fewer sessions and
+    /// messages
     #[arg(long)]
     quick: bool,
     /// One JSON object per row on standard output, progress on standard error
@@ -73,13 +74,15 @@ struct Args {
     /// Leave the peers out, for profiling the node
     #[arg(long)]
     no_peers: bool,
-    /// The processor that servers are pinned to; best the one that takes the disk's interrupts [default: the first]
+    /// The processor that servers are pinned to; best the one that takes the disk's interrupts [default:
+    /// the first]
     #[arg(long, value_name = "N")]
     server_cpu: Option<usize>,
     /// The node's binary [default: target/release/trine]
     #[arg(long, value_name = "FILE")]
     trine: Option<PathBuf>,
-    /// Where servers keep their data during a run; it must allow direct I/O [default: the system's temporary folder]
+    /// Where servers keep their data during a run; it must allow direct I/O [default: the system's
+    /// temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }

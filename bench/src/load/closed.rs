@@ -1,4 +1,5 @@
-//! Closed loop: a window of messages under way per flow. For throughput and cost per message, never for latency.
+//! Closed loop: a window of messages under way per flow. For throughput and cost per message, never for
+//! latency.
 
 use std::time::{Duration, Instant};
 

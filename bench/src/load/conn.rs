@@ -58,7 +58,8 @@ impl<P> Conn<P> {
     }
 }
 
-/// A connected socket that does not block. It ends with a reset, so that thousands per second leave no port waiting.
+/// A connected socket that does not block. It ends with a reset, so that thousands per second leave no port
+/// waiting.
 pub fn dial(source: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;

@@ -1,9 +1,10 @@
 //! The load generator: one thread, one epoll, many connections, whatever the protocol.
 //!
-//! A *flow* is what load is counted by: a sender and the connection on which the end of its messages shows, which is
-//! the same one for a publisher and another one for a pair. Closed loop keeps a window of messages under way per flow
-//! and measures throughput and processor time only. Open loop sends by a schedule, whatever comes back, and measures
-//! from the time at which a message was meant to be sent; only that is called latency.
+//! A *flow* is what load is counted by: a sender and the connection on which the end of its messages shows,
+//! which is the same one for a publisher and another one for a pair. Closed loop keeps a window of messages
+//! under way per flow and measures throughput and processor time only. Open loop sends by a schedule,
+//! whatever comes back, and measures from the time at which a message was meant to be sent; only that is
+//! called latency.
 
 mod closed;
 mod conn;
@@ -165,8 +166,8 @@ impl<P: Protocol> Load<P> {
         Ok(())
     }
 
-    /// Waits for input and takes it; `on_done` hears flow and stamp of every message that ended. Returns how many
-    /// connections had something.
+    /// Waits for input and takes it; `on_done` hears flow and stamp of every message that ended. Returns
+    /// how many connections had something.
     fn pump(&mut self, timeout: Option<Duration>, mut on_done: impl FnMut(usize, u64)) -> Result<usize> {
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs() as i64,
@@ -228,7 +229,8 @@ impl<P: Protocol> Load<P> {
     }
 }
 
-/// The source address of connection number `index`: another one for every few thousand, so that ports do not run out.
+/// The source address of connection number `index`: another one for every few thousand, so that ports do
+/// not run out.
 pub fn source_of(index: usize) -> Ipv4Addr {
     const PER_ADDRESS: usize = 4096;
     Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + (index / PER_ADDRESS) as u32)

@@ -1,8 +1,9 @@
-//! Open loop: messages leave by a schedule of constant rate, whatever comes back, and each is timed from the moment at
-//! which it was meant to leave. A server that stalls is charged for everything that had to wait.
+//! Open loop: messages leave by a schedule of constant rate, whatever comes back, and each is timed from
+//! the moment at which it was meant to leave. A server that stalls is charged for everything that had to
+//! wait.
 //!
-//! The generator distrusts itself: it reports how late it sent and how busy it was, and says when that is too much for
-//! the result to mean anything.
+//! The generator distrusts itself: it reports how late it sent and how busy it was, and says when that is
+//! too much for the result to mean anything.
 
 use std::time::Duration;
 

@@ -13,8 +13,8 @@ use crate::host;
 use crate::server::Server;
 
 impl<P: Protocol> Load<P> {
-    /// Keeps `at_once` connections on their way to being ready; each is closed when it is, and `next` makes another.
-    /// What is counted are those that became ready.
+    /// Keeps `at_once` connections on their way to being ready; each is closed when it is, and `next` makes
+    /// another. What is counted are those that became ready.
     pub fn storm(
         at_once: usize,
         server: &Server,

@@ -1,4 +1,5 @@
-//! What the generator says to each server. One message is 256 bytes of payload whose first eight carry a time.
+//! What the generator says to each server. One message is 256 bytes of payload whose first eight carry a
+//! time.
 
 pub mod nats;
 pub mod redis;

@@ -1,5 +1,5 @@
-//! Allocations: the whole node inside this process, on a thread of its own, under an allocator that counts. The
-//! generator's thread is left out. What is counted is everything the node does between socket and disk.
+//! Allocations: the whole node inside this process, on a thread of its own, under an allocator that counts.
+//! The generator's thread is left out. What is counted is everything the node does between socket and disk.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Durable publish: 64 senders, each to a mailbox that nobody reads, answered after the flush. The peer is `XADD` to 64
-//! streams with `appendfsync always`.
+//! Durable publish: 64 senders, each to a mailbox that nobody reads, answered after the flush. The peer is
+//! `XADD` to 64 streams with `appendfsync always`.
 
 use super::{ClosedRows, Effort, FLOWS, latency_rows, moderate_rate};
 use crate::error::Result;

@@ -1,6 +1,6 @@
-//! Live 1:1: 64 senders, each to one connected recipient. The peer is NATS core publish and subscribe, which keeps and
-//! acknowledges nothing: so does the ephemeral class, while the durable class flushes, answers the sender, and takes the
-//! recipient's acknowledgement.
+//! Live 1:1: 64 senders, each to one connected recipient. The peer is NATS core publish and subscribe,
+//! which keeps and acknowledges nothing: so does the ephemeral class, while the durable class flushes,
+//! answers the sender, and takes the recipient's acknowledgement.
 
 use trine::wire::MessageClass;
 

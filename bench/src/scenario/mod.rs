@@ -44,7 +44,7 @@ impl Effort {
             let (warm_up, measured) = (Duration::from_millis(300), Duration::from_millis(1000));
             return Self { runs, windows, peers, warm_up, measured, sessions: 2_000, queued: 50_000 };
         }
-        let (warm_up, measured) = (Duration::from_secs(1), Duration::from_secs(4));
+        let (warm_up, measured) = (Duration::from_millis(500), Duration::from_millis(2500));
         Self { runs, windows, peers, warm_up, measured, sessions: 50_000, queued: 1_000_000 }
     }
 }
@@ -83,6 +83,9 @@ impl Scenario {
         }
     }
 }
+
+/// What is taken from every run of a scenario: its name, the value, what it is held against.
+type Measure<T> = (&'static str, fn(&T) -> f64, Target);
 
 /// The rows that every closed loop gives: throughput, and cost per message.
 struct ClosedRows {
@@ -139,12 +142,12 @@ fn latency_rows(
         reasons.first().filter(|_| bad).map(|reason| format!("not to be trusted, {who}: {reason}"))
     };
     let doubts: Vec<String> = distrust(trine, "trine").into_iter().chain(distrust(peer, peer_name)).collect();
-    let measures: [(&str, fn(&Latency) -> f64, Target); 3] = [
+    let measures: [Measure<Latency>; 3] = [
         ("p50", |run| run.p50_us, Target::None),
         ("p99", |run| run.p99_us, p99),
         ("p99.9", |run| run.p999_us, Target::None),
     ];
-    let row = |(measure, value, target): (&str, fn(&Latency) -> f64, Target)| {
+    let row = |(measure, value, target): Measure<Latency>| {
         let of = |runs: &[Latency]| Stat::of(runs.iter().map(value));
         let peer = of(peer).map(|stat| (peer_name, stat));
         let row = Row::new(scenario, work.clone(), measure, "us", of(trine), peer, target)?;

@@ -1,6 +1,6 @@
-//! Two cores against one: the durable live work again, on a node of one core and on one of two. Half of the messages
-//! then cross from one core to the other. Only the cost per message is compared: on a machine of two processors the
-//! generator shares one with the node.
+//! Two cores against one: the durable live work again, on a node of one core and on one of two. Half of the
+//! messages then cross from one core to the other. Only the cost per message is compared: on a machine of
+//! two processors the generator shares one with the node.
 
 use trine::wire::MessageClass;
 

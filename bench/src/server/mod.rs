@@ -1,4 +1,5 @@
-//! The servers under test: each is started fresh in a directory of its own, pinned, and killed when it is dropped.
+//! The servers under test: each is started fresh in a directory of its own, pinned, and killed when it is
+//! dropped.
 
 pub mod nats;
 pub mod redis;
