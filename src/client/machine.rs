@@ -9,8 +9,9 @@ use crate::link::{ClientLink, ClientLinkConfig, LinkError, UserIdentity, make_lo
 use crate::relay::Window;
 use crate::rt::api::Now;
 use crate::wire::{
-    Ack, Address, ClientFrame, CloseCode, Epoch, Flow, FrameStream, Limit, MailboxSeq, MessageId, NodeId,
-    ReceiptStatus, RequestId, SeqList, ServerFrame, Subscribe, Welcome, WireError,
+    Ack, Address, ClientFrame, CloseCode, Epoch, Flow, FrameStream, Limit, MailboxSeq, MessageClass,
+    MessageId, NodeId, ReceiptStatus, RequestId, Send, SendOptions, SeqList, ServerFrame, Subscribe, Welcome,
+    WireError,
 };
 
 /// Plaintext written ahead of the network, in bytes: what is beyond waits in the outbox.
@@ -232,6 +233,20 @@ impl Client {
     pub fn send(&mut self, now: Now, message: NewMessage) -> RequestId {
         let give_up_us = now.mono_us.saturating_add(self.config.give_up_us);
         self.outbox.push(now, message, give_up_us)
+    }
+
+    /// Sends an ephemeral message now or never: no receipt comes, nothing is kept. `false`, and nothing was
+    /// sent, if the client is not logged in or what waits for the network is too much already.
+    pub fn send_ephemeral(&mut self, now: Now, to: Address, id: MessageId, payload: &[u8]) -> bool {
+        if self.stage != Stage::Ready || self.plain.len() >= OUTPUT_BYTES_MAX {
+            return false;
+        }
+        let options = SendOptions { want_delivered: false, anonymous: false, want_ephemeral_receipt: false };
+        let request = RequestId(0);
+        let (class, sent_ms) = (MessageClass::Ephemeral, now.wall_ms);
+        ClientFrame::Send(Send { request, to, id, ttl_s: 0, class, options, sent_ms, payload })
+            .encode(&mut self.plain);
+        true
     }
 
     /// The program is done with a message: it may be acknowledged.

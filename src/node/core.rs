@@ -8,6 +8,7 @@ use shards::io::{DiskDone, DiskOp, LaneId};
 use shards::{Completion, LaneSet};
 
 use super::crossing::{Reply, Request};
+use super::homes::Homes;
 use super::outbound::BufferPool;
 use super::outlet::Outputs;
 use super::recovery::Recovery;
@@ -76,6 +77,7 @@ impl Core {
             credits,
             dirty: Vec::new(),
             delivered_here: Vec::new(),
+            homes: Homes::default(),
             shared,
             stats,
         };

@@ -84,7 +84,7 @@ impl Core {
             ttl_s: send.ttl_s,
             payload: send.payload,
         };
-        let home = self.out.shared.home_of(&send.to);
+        let home = self.out.home_of(&send.to);
         if home == self.out.core {
             return self.send_here(now, conn, identity, send, &message, frame);
         }

@@ -21,6 +21,7 @@ mod closing;
 mod core;
 mod crossing;
 mod frames;
+mod homes;
 mod inbound;
 mod outbound;
 mod outlet;

@@ -1,6 +1,7 @@
 //! The way from the relay to sessions, on this core or another.
 
 use super::crossing::{Reply, Request};
+use super::homes::Homes;
 use super::outbound::BufferPool;
 use super::session::Sessions;
 use super::shared::Shared;
@@ -24,6 +25,7 @@ pub(super) struct Outputs {
     pub dirty: Vec<ConnId>,
     /// DELIVERED receipts for senders whose home is this core, to be handed out after the relay's call.
     pub delivered_here: Vec<(Address, MessageId)>,
+    pub homes: Homes,
     pub shared: std::sync::Arc<Shared>,
     pub stats: CoreCounters,
 }
@@ -36,6 +38,11 @@ impl Outputs {
         self.stats.link.frames_out.inc();
         self.list(conn);
         true
+    }
+
+    /// The core that is home to the recipient of a message.
+    pub(super) fn home_of(&mut self, address: &Address) -> CoreId {
+        self.homes.of(address, |address| self.shared.home_of(address))
     }
 
     /// Remembers to flush a session at the end of the turn.

@@ -68,8 +68,8 @@ impl Default for RingConfig {
         Self {
             submission_entries: 256,
             completion_entries: 4_096,
-            recv_buffers: 256,
-            recv_buffer_bytes: 4_096,
+            recv_buffers: 128,
+            recv_buffer_bytes: 8 << 10,
             connections_max: 65_536,
             disk_buffers: 0,
             disk_buffer_bytes: 256 << 10,
