@@ -38,6 +38,9 @@ pub struct Core {
     pub(super) sources: Sources,
     /// Connections that are not logged in.
     pub(super) opening_count: u32,
+    /// Connections whose turn to shake hands has not come, and how many more this turn may serve.
+    pub(super) openings: VecDeque<ConnId>,
+    pub(super) openings_left: u32,
     /// Connections whose frame waits for room.
     pub(super) blocked: VecDeque<ConnId>,
     /// Connections whose end was decided in this turn.
@@ -77,6 +80,7 @@ impl Core {
             credits,
             dirty: Vec::new(),
             delivered_here: Vec::new(),
+            ended: Vec::new(),
             homes: Homes::default(),
             shared,
             stats,
@@ -87,6 +91,8 @@ impl Core {
             lanes,
             sources: Sources::new(hash_seed),
             opening_count: 0,
+            openings: VecDeque::new(),
+            openings_left: 0,
             blocked: VecDeque::new(),
             to_close: Vec::new(),
             stopping: false,
@@ -136,6 +142,7 @@ impl Core {
         };
         session.conn = conn;
         session.paused = false;
+        session.blocked_listed = false;
         session.heard_us = now.mono_us;
         session.progress_us = now.mono_us;
         let Phase::Moving(logged_in) = session.phase else {
@@ -145,6 +152,9 @@ impl Core {
         self.out.sessions.insert(*session);
         self.opening_count += 1;
         self.out.stats.link.connections_open.inc();
+        if self.stopping {
+            return self.close_with(now, conn, CloseCode::ShuttingDown.into());
+        }
         match self.arrive(now, conn, logged_in) {
             Ok(()) => self.after_input(now, conn, effects),
             Err(fatal) => self.close_with(now, conn, fatal),
@@ -261,6 +271,9 @@ impl Core {
     fn retry_blocked_connections(&mut self, now: Now, effects: &mut Effects) {
         for _ in 0..self.blocked.len().min(RETRIES_PER_TURN) {
             let Some(conn) = self.blocked.pop_front() else { return };
+            if let Some(session) = self.out.sessions.get(conn) {
+                session.blocked_listed = false;
+            }
             self.after_input(now, conn, effects);
         }
     }
@@ -299,7 +312,7 @@ impl Core {
             return effects.close(conn);
         }
         if let Some(identity) = self.out.sessions.get(conn).and_then(|session| session.identity()) {
-            self.relay.on_writable(identity.mailbox, identity.device, &mut self.out);
+            self.relay.on_writable(identity.mailbox, identity.device, conn, &mut self.out);
         }
         self.after_input(now, conn, effects);
     }
@@ -307,7 +320,7 @@ impl Core {
     /// Slow work, every [`TICK_US`].
     fn tick(&mut self, now: Now, effects: &mut Effects) {
         self.tick_at_us = now.mono_us + TICK_US;
-        self.relay.housekeep(now, &mut self.lanes);
+        self.relay.housekeep(now, &mut self.lanes, &mut self.out);
         self.sources.sweep(now.mono_us, &self.out.shared.sessions);
         self.inspect(now, effects);
         let stats = &self.out.stats;
@@ -370,7 +383,7 @@ impl Core {
                     id.0,
                     lane.usage(),
                     lane.reclaimable_segment(),
-                    lane.sparsest_segment()
+                    lane.sparsest_segment(|_| true)
                 )
             })
             .collect();
@@ -410,7 +423,8 @@ impl CoreLogic for Core {
     }
 
     fn turn(&mut self, now: Now, effects: &mut Effects) -> Next {
-        let more = self.drain_crossings(now);
+        let mut more = self.drain_crossings(now);
+        more |= self.serve_openings(now, effects);
         self.retry_blocked_connections(now, effects);
         if now.mono_us >= self.tick_at_us {
             self.tick(now, effects);
@@ -418,6 +432,9 @@ impl CoreLogic for Core {
         self.relay.start_reads(now, &mut self.lanes, &mut self.out, &mut effects.disk);
         self.relay.copy_forward(&mut self.lanes, &mut effects.disk);
         let drained = self.stopping && self.drained();
+        while let Some(conn) = self.out.ended.pop() {
+            self.close_with(now, conn, CloseCode::EpochChanged.into());
+        }
         self.poll_lanes(now, effects);
         self.flush(now, effects);
         self.close_silent(effects);

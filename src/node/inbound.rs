@@ -7,6 +7,11 @@ use crate::link::LinkError;
 use crate::rt::api::{ConnId, Effects, Now};
 use crate::wire::{CloseCode, Flow, FrameStream, Limit, WireError, decode_frame};
 
+/// Reads of connections that are not logged in, per turn: what they cost together stays below a few milliseconds.
+const OPENINGS_PER_TURN: u32 = 16;
+/// Bytes kept of a connection whose turn to shake hands has not come. A handshake and a login are far smaller.
+const EARLY_BYTES_MAX: usize = 32 * 1024;
+
 /// Why a connection is closed: the code and words for the peer.
 #[derive(Debug)]
 pub(super) struct Fatal {
@@ -41,10 +46,50 @@ impl Core {
         if matches!(session.phase, Phase::Closing) {
             return;
         }
+        if matches!(session.phase, Phase::Opening) {
+            return self.opening_received(now, conn, data, effects);
+        }
+        self.take_in_and_go_on(now, conn, data, effects);
+    }
+
+    fn take_in_and_go_on(&mut self, now: Now, conn: ConnId, data: &mut [u8], effects: &mut Effects) {
         match self.take_in(now, conn, data) {
             Ok(()) => self.after_input(now, conn, effects),
             Err(fatal) => self.close_with(now, conn, fatal),
         }
+    }
+
+    /// Takes bytes of a connection that is not logged in: at once, if this turn may still spend time on those, else
+    /// when its turn comes. Handshakes and logins cost a tenth of a millisecond each and anyone may ask for them.
+    fn opening_received(&mut self, now: Now, conn: ConnId, data: &mut [u8], effects: &mut Effects) {
+        let Some(session) = self.out.sessions.get(conn) else { return };
+        if self.openings_left > 0 && session.early.is_empty() {
+            self.openings_left -= 1;
+            return self.take_in_and_go_on(now, conn, data, effects);
+        }
+        if session.early.len() + data.len() > EARLY_BYTES_MAX {
+            return self.close_with(now, conn, CloseCode::Overloaded.into());
+        }
+        if session.early.is_empty() {
+            self.openings.push_back(conn);
+        }
+        session.early.extend_from_slice(data);
+    }
+
+    /// Spends this turn's time for connections that are not logged in on those that have waited longest. True if more
+    /// wait.
+    pub(super) fn serve_openings(&mut self, now: Now, effects: &mut Effects) -> bool {
+        self.openings_left = OPENINGS_PER_TURN;
+        while self.openings_left > 0 {
+            let Some(conn) = self.openings.pop_front() else { return false };
+            let Some(session) = self.out.sessions.get(conn) else { continue };
+            let mut early = std::mem::take(&mut session.early);
+            if !matches!(session.phase, Phase::Closing) {
+                self.openings_left -= 1;
+                self.take_in_and_go_on(now, conn, &mut early, effects);
+            }
+        }
+        !self.openings.is_empty()
     }
 
     /// Gives bytes to the link, and what they hold to [`Core::frame`], as far as it can be taken.
@@ -138,7 +183,9 @@ impl Core {
             frame.header.encode(&mut bytes);
             bytes.extend_from_slice(frame.payload);
             session.blocked = Some(bytes);
-            self.blocked.push_back(conn);
+            if !std::mem::replace(&mut session.blocked_listed, true) {
+                self.blocked.push_back(conn);
+            }
         }
         Flow::Stop
     }

@@ -26,6 +26,8 @@ pub(super) struct Outputs {
     /// DELIVERED receipts for senders whose home is this core, to be handed out after the relay's call.
     pub delivered_here: Vec<(Address, MessageId)>,
     pub homes: Homes,
+    /// Sessions whose mailbox has a new epoch, to be ended after the relay's call.
+    pub ended: Vec<ConnId>,
     pub shared: std::sync::Arc<Shared>,
     pub stats: CoreCounters,
 }
@@ -102,6 +104,10 @@ impl Outlet for Outputs {
             payload: delivery.payload,
         });
         self.write(conn, &frame)
+    }
+
+    fn epoch_changed(&mut self, conn: ConnId) {
+        self.ended.push(conn);
     }
 
     fn caught_up(&mut self, conn: ConnId, seq: MailboxSeq) {

@@ -38,10 +38,14 @@ pub(super) struct Session {
     pub phase: Phase,
     pub frames: FrameStream,
     pub out: Outbound,
+    /// What arrived before it was this connection's turn to shake hands.
+    pub early: Vec<u8>,
     /// A login that arrived and was not checked yet.
     pub login: Option<Box<Login>>,
     /// A whole frame that waits for room on the way to another core. Nothing is read meanwhile.
     pub blocked: Option<Vec<u8>>,
+    /// It is in its core's list of those whose frame waits.
+    pub blocked_listed: bool,
     /// The kernel has been told not to deliver more.
     pub paused: bool,
     /// Sends without a receipt yet.
@@ -69,8 +73,10 @@ impl Session {
             phase: Phase::Opening,
             frames: FrameStream::new(),
             out: Outbound::default(),
+            early: Vec::new(),
             login: None,
             blocked: None,
+            blocked_listed: false,
             paused: false,
             outstanding: 0,
             open_by_us,

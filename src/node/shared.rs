@@ -30,7 +30,7 @@ pub struct SessionLimits {
     pub connections: u32,
     /// Connections that are not logged in yet.
     pub opening: u32,
-    /// Connections per source prefix (an IPv4 address, or the /64 of an IPv6 address).
+    /// Connections per source prefix (an IPv4 /24 or an IPv6 /56).
     pub per_prefix: u32,
     /// New connections per second and source prefix, and how many may come at once.
     pub prefix_rate: Rate,

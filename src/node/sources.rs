@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::shared::SessionLimits;
 use crate::relay::{Bucket, hasher};
 
-/// Where a connection comes from, as coarse as one operator can easily own: an IPv4 address or an IPv6 /64.
+/// Where a connection comes from, as coarse as one operator can easily own: an IPv4 /24 or an IPv6 /56.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix(u64);
 
@@ -16,8 +16,8 @@ impl Prefix {
     /// The prefix of a peer.
     pub fn of(peer: SocketAddr) -> Self {
         match peer.ip().to_canonical() {
-            IpAddr::V4(ip) => Self(u64::from(ip.to_bits())),
-            IpAddr::V6(ip) => Self((ip.to_bits() >> 64) as u64 | 1 << 63),
+            IpAddr::V4(ip) => Self(u64::from(ip.to_bits() >> 8)),
+            IpAddr::V6(ip) => Self((ip.to_bits() >> 72) as u64 | 1 << 63),
         }
     }
 }
@@ -91,11 +91,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_one_ipv6_64_share_their_limit() {
-        let peers = ["[2001:db8::1]:1", "[2001:db8::ffff]:2", "[2001:db8:0:1::1]:3", "10.0.0.1:4"];
+    fn addresses_that_one_operator_has_easily_share_their_limit() {
+        let peers = [
+            "[2001:db8::1]:1",
+            "[2001:db8:0:ff::ffff]:2",
+            "[2001:db8:0:100::1]:3",
+            "10.0.0.1:4",
+            "10.0.0.9:5",
+        ];
         let prefixes = peers.map(|peer| Prefix::of(peer.parse().unwrap()));
         assert_eq!(prefixes[0], prefixes[1]);
         assert_ne!(prefixes[0], prefixes[2]);
+        assert_eq!(prefixes[3], prefixes[4]);
         assert_ne!(prefixes[2], prefixes[3]);
     }
 }

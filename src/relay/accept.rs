@@ -11,11 +11,27 @@ use crate::wire::{Address, MailboxSeq, RejectReason};
 /// How long a message may wait for a lane whose buffers are all in use, in microseconds.
 const BUSY_WAIT_US: u64 = 250_000;
 
+/// Repetitions of messages that are not committed yet, per lane. Each is looked at for every record of a batch.
+const WAITERS_MAX: usize = 64;
+
+/// Part of the table of mailboxes, in sixteenths, that messages to unknown addresses may fill: the rest is for people
+/// who log in.
+const UNKNOWN_SIXTEENTHS: usize = 12;
+
 /// Retry hints, in milliseconds.
 const RETRY_BUSY_MS: u32 = 20;
 const RETRY_FULL_MS: u32 = 5_000;
 const RETRY_READ_ONLY_MS: u32 = 30_000;
 const RETRY_MAILBOX_MS: u32 = 10_000;
+
+/// What a mailbox is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Its owner is here.
+    Login,
+    /// Somebody sent a message to it.
+    Message,
+}
 
 impl Relay {
     /// Takes a durable message: stages it for the next commit, or says at once what is known already.
@@ -60,27 +76,32 @@ impl Relay {
             ttl_s if ttl_s <= self.limits.ttl_max_s => ttl_s,
             _ => return Err((RejectReason::BadTtl, 0)),
         };
-        let key = self.mailbox_for(lanes, message.to)?;
+        let key = self.mailbox_for(lanes, message.to, Purpose::Message)?;
         if let Some(seq) = self.dedup.find(key, message.id) {
             self.stats.relay.dedup_hits.inc();
-            return Ok(self.receipt_of_first(key, seq, origin));
+            return self.receipt_of_first(key, seq, origin);
         }
         self.check_room(key, message)?;
         self.append(now, lanes, key, message, ttl_s, origin)?;
         Ok(None)
     }
 
-    /// The mailbox of an address; made on the first message, so that an unknown address answers like a known
-    /// one.
+    /// The mailbox of an address; made on the first message, so that an unknown address answers like a known one.
     pub(super) fn mailbox_for(
         &mut self,
         lanes: &LaneSet,
         address: Address,
+        purpose: Purpose,
     ) -> Result<MailboxKey, (RejectReason, u32)> {
         if let Some(key) = self.mailboxes.find(&address) {
             return Ok(key);
         }
-        if self.mailboxes.len() >= self.limits.mailboxes as usize {
+        let most = self.limits.mailboxes as usize;
+        let most = match purpose {
+            Purpose::Login => most,
+            Purpose::Message => most * UNKNOWN_SIXTEENTHS / 16,
+        };
+        if self.mailboxes.len() >= most.max(1) {
             return Err((RejectReason::TooManyMailboxes, RETRY_FULL_MS));
         }
         let lane = lanes.lane_of(&address.0);
@@ -88,16 +109,24 @@ impl Relay {
         Ok(self.mailboxes.insert(Mailbox::new(address, lane, epoch)))
     }
 
-    /// The receipt of a message seen before: its number if it is committed, else nothing until the first one
-    /// is.
-    fn receipt_of_first(&mut self, key: MailboxKey, seq: u64, origin: Origin) -> Option<u64> {
+    /// The receipt of a message seen before: its number if it is committed, else nothing until the first one is.
+    fn receipt_of_first(
+        &mut self,
+        key: MailboxKey,
+        seq: u64,
+        origin: Origin,
+    ) -> Result<Option<u64>, (RejectReason, u32)> {
         let mailbox = &self.mailboxes[key];
         if seq <= mailbox.committed_seq {
-            return Some(seq);
+            return Ok(Some(seq));
         }
         let lane = mailbox.lane;
-        self.book(lane).waiters.push(Waiter { mailbox: key, seq, origin });
-        None
+        let waiters = &mut self.book(lane).waiters;
+        if waiters.len() >= WAITERS_MAX {
+            return Err((RejectReason::Rate, RETRY_BUSY_MS));
+        }
+        waiters.push(Waiter { mailbox: key, seq, origin });
+        Ok(None)
     }
 
     fn check_room(&self, key: MailboxKey, message: &Incoming<'_>) -> Result<(), (RejectReason, u32)> {
@@ -147,7 +176,8 @@ impl Relay {
         self.queued_messages += 1;
         self.queued_bytes += message.payload.len() as u64;
         let entry = Remembered { id: message.id, seq, at_s: now_s, segment: None };
-        let fresh = self.dedup.remember(key, mailbox, entry, self.limits.dedup_ids);
+        let ids_max = self.dedup.allowance(self.limits.dedup_ids, self.limits.dedup_ids_core);
+        let fresh = self.dedup.remember(key, mailbox, entry, ids_max);
         debug_assert!(fresh, "a known id was answered before");
         let payload_bytes = message.payload.len() as u32;
         let staged = Staged::Message { lsn, mailbox: key, seq, id: message.id, payload_bytes, origin };

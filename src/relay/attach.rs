@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use shards::LaneSet;
 
-use super::accept::wall_s;
+use super::accept::{Purpose, wall_s};
 use super::mailbox::{Device, MailboxKey};
 use super::{Outlet, Relay};
 use crate::rt::api::{ConnId, Now};
@@ -90,6 +90,17 @@ pub(super) struct Attached {
     pub told_caught_up: bool,
     /// Reads in a row that did not bring its next message.
     pub failed_reads: u8,
+    /// What must happen before it is given anything more, besides room in its window.
+    pub waits_for: Option<WaitsFor>,
+}
+
+/// Why a device that is behind does not read the log now, although its window has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    /// Its connection to take what was written for it.
+    Output,
+    /// A little time: the disk did not give its next message back.
+    Disk,
 }
 
 impl Attached {
@@ -115,7 +126,7 @@ impl Relay {
         device: DeviceId,
         conn: ConnId,
     ) -> Result<Attachment, AttachRefusal> {
-        let key = self.mailbox_for(lanes, address).map_err(|(reason, _)| {
+        let key = self.mailbox_for(lanes, address, Purpose::Login).map_err(|(reason, _)| {
             debug_assert_eq!(reason, RejectReason::TooManyMailboxes);
             AttachRefusal::TooManyMailboxes
         })?;
@@ -133,6 +144,7 @@ impl Relay {
             mode: Mode::Quiet,
             told_caught_up: false,
             failed_reads: 0,
+            waits_for: None,
         };
         let cursor = MailboxSeq(device.cursor);
         let old = device.session.replace(Box::new(session));

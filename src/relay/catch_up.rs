@@ -10,7 +10,7 @@ use shards::io::{BLOCK_BYTES, DiskOp, Errno, LaneId, OpId, SegmentId};
 use shards::{AlignedBuf, Kind, LaneSet};
 
 use super::accept::wall_s;
-use super::attach::Mode;
+use super::attach::{Mode, WaitsFor};
 use super::commit::delivery_of;
 use super::mailbox::{Entry, MailboxKey};
 use super::records::MessageRecord;
@@ -72,12 +72,15 @@ pub(super) struct CatchUp {
     queue: VecDeque<Reader>,
     reads: Vec<Option<Read>>,
     buffers: Vec<AlignedBuf>,
+    /// Readers whose last read failed, until the next step of slow work.
+    resting: Vec<Reader>,
 }
 
 impl CatchUp {
     pub(super) fn new(reads: u16) -> Self {
         Self {
             queue: VecDeque::new(),
+            resting: Vec::new(),
             reads: (0..reads).map(|_| None).collect(),
             buffers: (0..reads).map(|_| AlignedBuf::zeroed(READ_BYTES)).collect(),
         }
@@ -86,8 +89,23 @@ impl CatchUp {
 
 impl Relay {
     /// A session's buffer has drained: it may take messages again.
-    pub fn on_writable(&mut self, key: MailboxKey, device: DeviceId, outlet: &mut impl Outlet) {
-        self.advance(key, device, outlet);
+    pub fn on_writable(&mut self, key: MailboxKey, device: DeviceId, conn: ConnId, outlet: &mut impl Outlet) {
+        if let Some(attached) = self.session_mut(key, device, conn)
+            && attached.waits_for == Some(WaitsFor::Output)
+        {
+            attached.waits_for = None;
+            self.advance(key, device, outlet);
+        }
+    }
+
+    /// Lets devices try again whose next message the disk did not give back.
+    pub(super) fn retry_reads(&mut self, outlet: &mut impl Outlet) {
+        for reader in std::mem::take(&mut self.catch_up.resting) {
+            if let Some(attached) = self.session_mut(reader.mailbox, reader.device, reader.conn) {
+                attached.waits_for = None;
+                self.advance(reader.mailbox, reader.device, outlet);
+            }
+        }
     }
 
     /// Decides what comes next for a device that is behind: a read, live delivery, or waiting for room.
@@ -96,7 +114,7 @@ impl Relay {
         let Some(index) = mailbox.device_index(device) else { return };
         let committed = mailbox.committed_seq;
         let Some(attached) = mailbox.devices[index].session.as_deref() else { return };
-        if attached.mode != Mode::Behind {
+        if attached.mode != Mode::Behind || attached.waits_for.is_some() {
             return;
         }
         let next = mailbox.entries.get(mailbox.position_from(attached.next_push)).copied();
@@ -126,14 +144,26 @@ impl Relay {
         outlet: &mut impl Outlet,
         ops: &mut Vec<DiskOp>,
     ) {
-        while !self.catch_up.buffers.is_empty() {
+        for _ in 0..self.catch_up.queue.len() {
+            if self.catch_up.buffers.is_empty() {
+                return;
+            }
             let Some(reader) = self.catch_up.queue.pop_front() else { return };
             let Some(attached) = self.session_mut(reader.mailbox, reader.device, reader.conn) else {
                 continue;
             };
             debug_assert_eq!(attached.mode, Mode::Queued);
-            let next_push = attached.next_push;
-            let Some((lane, span)) = self.plan(reader.mailbox, next_push, wall_s(now)) else {
+            let (next_push, single) = (attached.next_push, attached.failed_reads > 0);
+            let planned = self.plan(reader.mailbox, next_push, single, wall_s(now));
+            // What has expired before the next live message is never pushed.
+            let live_from = match planned {
+                Some((first, ..)) => first,
+                None => self.mailboxes[reader.mailbox].committed_seq + 1,
+            };
+            if let Some(attached) = self.session_mut(reader.mailbox, reader.device, reader.conn) {
+                attached.next_push = live_from;
+            }
+            let Some((_, lane, span)) = planned else {
                 self.resume(reader, outlet);
                 continue;
             };
@@ -148,19 +178,21 @@ impl Relay {
         }
     }
 
-    /// The blocks around the next message of a reader, and as many of the following ones as one read can
-    /// bring.
-    fn plan(&mut self, key: MailboxKey, next_push: u64, now_s: u32) -> Option<(LaneId, Span)> {
+    /// Number of the next message of a reader that lives, and the blocks around it and as many of the following
+    /// ones as one read can bring; only it if `single`.
+    fn plan(&self, key: MailboxKey, next_push: u64, single: bool, now_s: u32) -> Option<(u64, LaneId, Span)> {
         let mailbox = &self.mailboxes[key];
         let entries = mailbox.entries.range(mailbox.position_from(next_push)..);
         let mut live = entries.filter(|entry| entry.expires_s > now_s);
         let first = live.next()?;
-        let start = u64::from(first.loc.offset) & !(BLOCK_BYTES as u64 - 1);
+        let end_of = |entry: &Entry| u64::from(entry.loc.offset) + u64::from(entry.loc.len);
+        let start = first.loc.first_block();
         let limit = Span { segment: first.loc.segment, start, bytes: READ_BYTES };
-        let last = live.take_while(|entry| limit.holds(entry)).last().unwrap_or(first);
-        let end = u64::from(last.loc.offset) + u64::from(last.loc.len);
+        let more = live.take_while(|entry| !single && limit.holds(entry));
+        // A message that was copied may lie behind one that is newer.
+        let end = more.map(end_of).fold(end_of(first), u64::max);
         let bytes = usize::try_from(end - start).unwrap_or(READ_BYTES).next_multiple_of(BLOCK_BYTES);
-        Some((mailbox.lane, Span { bytes, ..limit }))
+        Some((first.seq, mailbox.lane, Span { bytes, ..limit }))
     }
 
     /// A read ended: pushes, or copies, what it brought.
@@ -180,8 +212,10 @@ impl Relay {
         let (Some(read), Some(buf)) = (read, end.buf) else {
             unreachable!("a read was started here, completes once, and gives its buffer back");
         };
-        let got = end.result.unwrap_or(0).min(read.span.bytes);
-        self.push_read(now, lanes, &read, &buf[..got], outlet);
+        match end.result {
+            Ok(got) => self.push_read(now, lanes, &read, &buf[..got.min(read.span.bytes)], outlet),
+            Err(errno) => self.read_failed(now, lanes, read.reader, is_of_the_medium(errno), outlet),
+        }
         self.catch_up.buffers.push(buf);
         self.resume(read.reader, outlet);
     }
@@ -213,15 +247,17 @@ impl Relay {
             let Some(message) =
                 record.and_then(|r| MessageRecord::decode(r.payload)).filter(|m| m.seq == entry.seq)
             else {
-                return self.unreadable(now, lanes, read.reader, at);
+                return self.read_failed(now, lanes, read.reader, true, outlet);
             };
             let Some(index) = mailbox.device_index(device) else { return };
             let device = &mut mailbox.devices[index];
             let Some(attached) = device.session.as_deref_mut() else { return };
             let redelivery = entry.seq <= device.pushed;
-            if !attached.has_room(message.payload.len())
-                || !outlet.deliver(conn, &delivery_of(&message, redelivery))
-            {
+            if !attached.has_room(message.payload.len()) {
+                return;
+            }
+            if !outlet.deliver(conn, &delivery_of(&message, redelivery)) {
+                attached.waits_for = Some(WaitsFor::Output);
                 return;
             }
             attached.failed_reads = 0;
@@ -238,24 +274,40 @@ impl Relay {
         }
     }
 
-    /// The next message of a reader did not come back from the disk as it was written.
-    fn unreadable(&mut self, now: Now, lanes: &mut LaneSet, reader: Reader, at: usize) {
+    /// The next message of a reader did not come back from the disk as it was written. It is read alone from now on,
+    /// with a pause before each attempt; and it is given up only if it is the medium that does not have it, not for
+    /// want of memory or descriptors.
+    fn read_failed(
+        &mut self,
+        now: Now,
+        lanes: &mut LaneSet,
+        reader: Reader,
+        medium: bool,
+        outlet: &mut impl Outlet,
+    ) {
         self.stats.relay.failed_reads.inc();
         let Some(attached) = self.session_mut(reader.mailbox, reader.device, reader.conn) else { return };
-        attached.failed_reads += 1;
-        if attached.failed_reads >= READ_ATTEMPTS {
+        let seq = attached.next_push;
+        attached.failed_reads = attached.failed_reads.saturating_add(u8::from(medium)).max(1);
+        if attached.failed_reads > READ_ATTEMPTS {
             attached.failed_reads = 0;
-            self.lose(now, lanes, reader.mailbox, at);
+            return self.lose(now, lanes, reader.mailbox, seq, outlet);
         }
+        attached.waits_for = Some(WaitsFor::Disk);
+        self.catch_up.resting.push(reader);
     }
 
-    /// A message that was acknowledged cannot be read back: lets it go, and gives the mailbox a new epoch so
-    /// that its devices can tell.
-    fn lose(&mut self, now: Now, lanes: &mut LaneSet, key: MailboxKey, at: usize) {
+    /// A message that was acknowledged cannot be read back: lets it go, gives the mailbox a new epoch, and ends its
+    /// sessions, so that its devices learn of it when they log in again.
+    fn lose(&mut self, now: Now, lanes: &mut LaneSet, key: MailboxKey, seq: u64, outlet: &mut impl Outlet) {
         let mailbox = &mut self.mailboxes[key];
+        let at = mailbox.position_from(seq);
         let Some(entry) = mailbox.entries.remove(at) else { return };
         mailbox.bytes -= u64::from(entry.payload_bytes);
         mailbox.epoch = Epoch(now.wall_ms.max(mailbox.epoch.0 + 1));
+        for attached in mailbox.devices.iter().filter_map(|device| device.session.as_deref()) {
+            outlet.epoch_changed(attached.conn);
+        }
         self.queued_messages -= 1;
         self.queued_bytes -= u64::from(entry.payload_bytes);
         self.stats.relay.messages_lost.inc();
@@ -270,4 +322,12 @@ impl Relay {
             self.advance(reader.mailbox, reader.device, outlet);
         }
     }
+}
+
+/// An error that says what the disk holds, not what the process lacks.
+fn is_of_the_medium(errno: Errno) -> bool {
+    const EIO: i32 = 5;
+    const ENODATA: i32 = 61;
+    const EILSEQ: i32 = 84;
+    matches!(errno.0, EIO | ENODATA | EILSEQ)
 }

@@ -3,7 +3,7 @@
 use shards::io::LaneId;
 use shards::{Committed, Kind, LaneSet, Lsn};
 
-use super::attach::{InFlight, Mode};
+use super::attach::{InFlight, Mode, WaitsFor};
 use super::mailbox::{Entry, MailboxKey};
 use super::records::MessageRecord;
 use super::{Delivery, Outcome, Outlet, Receipt, Relay, Staged};
@@ -23,6 +23,7 @@ impl Relay {
 
     /// After the last record of a batch: lets go what its records have replaced.
     pub fn after_batch(&mut self, lanes: &mut LaneSet, lane: LaneId) {
+        self.copying_may_go_on(lane);
         for (loc, kind) in self.book(lane).replaced.drain(..) {
             lanes.lane_mut(lane).release(loc, kind);
         }
@@ -61,7 +62,7 @@ impl Relay {
             payload_bytes,
             notified: !message.notify,
         });
-        if let Some(remembered) = mailbox.remembered.iter_mut().rev().find(|entry| entry.seq == seq) {
+        if let Some(remembered) = mailbox.remembered_mut(seq) {
             remembered.segment = Some(record.loc.segment);
         }
         self.push_live(key, seq, &message, outlet);
@@ -82,13 +83,15 @@ impl Relay {
             };
             debug_assert!(attached.next_push <= seq, "a live device has everything up to the last commit");
             let delivery = delivery_of(message, seq <= device.pushed);
-            if attached.has_room(message.payload.len()) && outlet.deliver(attached.conn, &delivery) {
+            let has_room = attached.has_room(message.payload.len());
+            if has_room && outlet.deliver(attached.conn, &delivery) {
                 attached.in_flight_push(seq, message);
                 device.pushed = device.pushed.max(seq);
                 self.stats.relay.delivered_live.inc();
                 self.stats.relay.redelivered.add(u64::from(delivery.redelivery));
             } else {
                 attached.mode = Mode::Behind;
+                attached.waits_for = has_room.then_some(WaitsFor::Output);
                 self.stats.relay.cursor_mode_sessions.inc();
             }
         }
@@ -102,6 +105,9 @@ impl Relay {
         receipt: Receipt,
         outlet: &mut impl Outlet,
     ) {
+        if self.book(lane).waiters.is_empty() {
+            return;
+        }
         self.book(lane).waiters.retain(|waiter| {
             let same = (waiter.mailbox, waiter.seq) == (key, seq);
             if same {
@@ -116,6 +122,7 @@ impl Relay {
             unreachable!("every committed state was staged, in this order");
         };
         assert_eq!(lsn, record.lsn, "commits come in the order of staging");
+        self.mailboxes[key].staged_else -= 1;
         self.epoch_is_durable(key);
         if let Some(old) = self.mailboxes[key].state.loc.replace(record.loc) {
             self.book(lane).replaced.push((old, Kind::MailboxState));
@@ -127,7 +134,8 @@ impl Relay {
             unreachable!("every committed dedup record was staged, in this order");
         };
         assert_eq!(lsn, record.lsn, "commits come in the order of staging");
-        self.dedup_moved(key, from, record);
+        self.mailboxes[key].staged_else -= 1;
+        self.dedup_moved(lane, key, from, record);
         // The ids are found again through `remembered`; the record itself holds no segment back.
         self.book(lane).replaced.push((record.loc, Kind::DedupWindow));
     }
@@ -138,8 +146,16 @@ impl Relay {
         while let Some(staged) =
             self.book(lane).staged.pop_front_if(|staged| (first..=last).contains(&staged.lsn()))
         {
-            let Staged::Message { mailbox: key, seq, id, payload_bytes, origin, .. } = staged else {
-                continue;
+            let (key, seq, id, payload_bytes, origin) = match staged {
+                Staged::Message { mailbox, seq, id, payload_bytes, origin, .. } => {
+                    (mailbox, seq, id, payload_bytes, origin)
+                }
+                Staged::State { mailbox, .. }
+                | Staged::Dedup { mailbox, .. }
+                | Staged::Copied { mailbox, .. } => {
+                    self.mailboxes[mailbox].staged_else -= 1;
+                    continue;
+                }
             };
             let receipt = Receipt { id, outcome: refused };
             outlet.receipt(origin, receipt);

@@ -22,17 +22,30 @@ const READ_BYTES: usize = 128 * 1024;
 const SPARES_LOW: usize = 2;
 /// A segment is worth copying only if what lives in it is at most this part of it.
 const WORTH_COPYING: u64 = 2;
+/// Segments remembered as impossible to empty.
+const STUCK_MAX: usize = 256;
 /// Mailboxes looked at per step.
 const MAILBOXES_PER_STEP: u32 = 16 * 1024;
 
 /// Where the walk through a segment stands.
 #[derive(Debug)]
-struct Walk {
+pub(super) struct Walk {
     lane: LaneId,
     segment: SegmentId,
     key: MailboxKey,
     /// The next entry of that mailbox is this one or later.
     seq: u64,
+    /// Something could not be read and stays where it is.
+    left_behind: bool,
+    /// The lane takes nothing before its next commit.
+    waits: bool,
+}
+
+impl Walk {
+    /// A walk that has not begun.
+    pub(super) fn through(lane: LaneId, segment: SegmentId) -> Self {
+        Self { lane, segment, key: MailboxKey(0), seq: 0, left_behind: false, waits: false }
+    }
 }
 
 /// A read for the walk.
@@ -45,14 +58,16 @@ struct Read {
 
 /// Copying of one core.
 pub(super) struct CopyForward {
-    walk: Option<Walk>,
+    pub(super) walk: Option<Walk>,
     read: Option<Read>,
     buffer: Option<AlignedBuf>,
+    /// Segments that a pass could not empty. They are not tried again before the next start.
+    stuck: Vec<(LaneId, SegmentId)>,
 }
 
 impl CopyForward {
     pub(super) fn new() -> Self {
-        Self { walk: None, read: None, buffer: Some(AlignedBuf::zeroed(READ_BYTES)) }
+        Self { walk: None, read: None, buffer: Some(AlignedBuf::zeroed(READ_BYTES)), stuck: Vec::new() }
     }
 
     /// True if this read was started here.
@@ -66,13 +81,14 @@ impl Relay {
     /// Begins with the lane that is shortest of segments, if there is one and no pass is under way.
     pub(super) fn choose_copying(&mut self, lanes: &LaneSet) {
         if self.copying.walk.is_none() {
-            self.copying.walk = choose(lanes);
+            self.copying.walk = choose(lanes, &self.copying.stuck);
         }
     }
 
     /// Goes on with a pass, if there is one. Emits at most one read.
     pub fn copy_forward(&mut self, lanes: &mut LaneSet, ops: &mut Vec<DiskOp>) {
-        if self.copying.read.is_some() {
+        let waits = self.copying.walk.as_ref().is_some_and(|walk| walk.waits);
+        if self.copying.read.is_some() || waits {
             return;
         }
         let Some(mut walk) = self.copying.walk.take() else { return };
@@ -80,6 +96,9 @@ impl Relay {
         for _ in 0..MAILBOXES_PER_STEP {
             if walk.key.0 >= end {
                 // The pass is over. What was copied is released as it becomes durable.
+                if walk.left_behind && self.copying.stuck.len() < STUCK_MAX {
+                    self.copying.stuck.push((walk.lane, walk.segment));
+                }
                 return;
             }
             if let Some(first) = self.next_entry(&walk) {
@@ -127,8 +146,14 @@ impl Relay {
             }
             let blocks = buf.get((entry.loc.first_block() - read.start) as usize..got).unwrap_or_default();
             match self.append_copy(lanes, &walk, &entry, blocks) {
-                Ok(()) => walk.seq = entry.seq + 1,
-                Err(AppendError::Busy) => break,
+                Ok(copied) => {
+                    walk.seq = entry.seq + 1;
+                    walk.left_behind |= !copied;
+                }
+                Err(AppendError::Busy) => {
+                    walk.waits = true;
+                    break;
+                }
                 Err(_) => {
                     // No room even in the reserve, or the lane is ending: nothing is gained by going on.
                     self.copying.buffer = Some(buf);
@@ -140,7 +165,7 @@ impl Relay {
         self.copying.walk = Some(walk);
     }
 
-    /// Appends one message again. One that cannot be read stays where it is, for whoever wants it to find
+    /// Appends one message again. `false` if it cannot be read: it stays where it is, for whoever wants it to find
     /// out.
     fn append_copy(
         &mut self,
@@ -148,17 +173,18 @@ impl Relay {
         walk: &Walk,
         entry: &Entry,
         blocks: &[u8],
-    ) -> Result<(), AppendError> {
+    ) -> Result<bool, AppendError> {
         let Ok(record) = lanes.lane(walk.lane).parse_read(entry.loc, blocks) else {
             self.stats.relay.failed_reads.inc();
-            return Ok(());
+            return Ok(false);
         };
         let lane = lanes.lane_mut(walk.lane);
         let lsn = lane.append_with(Reserve::Use, Kind::Message, entry.expires_s, &[record.payload])?;
         let copied = Staged::Copied { lsn, mailbox: walk.key, seq: entry.seq, from: entry.loc };
+        self.mailboxes[walk.key].staged_else += 1;
         self.book(walk.lane).staged.push_back(copied);
         self.stats.relay.copied_forward.inc();
-        Ok(())
+        Ok(true)
     }
 
     /// A copy is durable: it takes the place of the original, unless that has died meanwhile.
@@ -170,30 +196,36 @@ impl Relay {
         from: shards::RecordLoc,
         to: shards::RecordLoc,
     ) {
-        let entry = self.mailboxes.get_mut(mailbox).and_then(|mailbox| {
-            let at = mailbox.position_from(seq);
-            mailbox.entries.get_mut(at).filter(|entry| entry.seq == seq && entry.loc == from)
-        });
+        let mailbox = &mut self.mailboxes[mailbox];
+        mailbox.staged_else -= 1;
+        let at = mailbox.position_from(seq);
+        let entry = mailbox.entries.get_mut(at).filter(|entry| entry.seq == seq && entry.loc == from);
         let dead = match entry {
             Some(entry) => std::mem::replace(&mut entry.loc, to),
             None => to,
         };
-        self.book(lane).replaced.push((dead, Kind::Message));
         // Its id is found with the copy from now on, whether the message lives or not.
-        let remembered = self.mailboxes.get_mut(mailbox).map(|mailbox| mailbox.remembered.iter_mut());
-        if let Some(known) = remembered.and_then(|mut known| known.find(|known| known.seq == seq)) {
+        if let Some(known) = mailbox.remembered_mut(seq) {
             known.segment = Some(to.segment);
+        }
+        self.book(lane).replaced.push((dead, Kind::Message));
+    }
+
+    /// A batch of a lane is committed: it has room again.
+    pub(super) fn copying_may_go_on(&mut self, lane: LaneId) {
+        if let Some(walk) = self.copying.walk.as_mut().filter(|walk| walk.lane == lane) {
+            walk.waits = false;
         }
     }
 }
 
 /// The lane that needs space most, and its emptiest segment if copying that gives some.
-fn choose(lanes: &LaneSet) -> Option<Walk> {
-    let short = lanes.iter().filter(|(_, lane)| lane.is_short_of(SPARES_LOW));
-    short.into_iter().find_map(|(lane, log)| {
-        let load = log.sparsest_segment().filter(|load| load.messages > 0)?;
+fn choose(lanes: &LaneSet, stuck: &[(LaneId, SegmentId)]) -> Option<Walk> {
+    let mut short = lanes.iter().filter(|(_, lane)| lane.is_short_of(SPARES_LOW));
+    short.find_map(|(lane, log)| {
+        let load = log.sparsest_segment(|segment| !stuck.contains(&(lane, segment)))?;
         let worth = load.live_bytes * WORTH_COPYING <= u64::from(log.usage().segment_bytes);
-        worth.then_some(Walk { lane, segment: load.segment, key: MailboxKey(0), seq: 0 })
+        worth.then(|| Walk::through(lane, load.segment))
     })
 }
 

@@ -17,6 +17,9 @@ use crate::wire::MessageId;
 /// miss of the processor's caches, and misses in a row overlap where single ones between other work do not.
 const FORGET_SHARE: u32 = 64;
 
+/// Ids that a mailbox keeps when the core holds as many as it may: enough for what a sender has under way.
+const IDS_WHEN_FULL: u32 = 64;
+
 /// All remembered ids of a core.
 pub(super) struct DedupIndex {
     seen: HashMap<(MailboxKey, MessageId), u64, SeedableRandomState>,
@@ -25,6 +28,11 @@ pub(super) struct DedupIndex {
 impl DedupIndex {
     pub(super) fn new(hash_seed: u64) -> Self {
         Self { seen: HashMap::with_hasher(hasher(hash_seed.rotate_left(17))) }
+    }
+
+    /// How many ids a mailbox may keep now: `ids_max`, unless all mailboxes together hold `core_max`.
+    pub(super) fn allowance(&self, ids_max: u32, core_max: u64) -> u32 {
+        if (self.seen.len() as u64) < core_max { ids_max } else { ids_max.min(IDS_WHEN_FULL) }
     }
 
     /// The number under which the mailbox took this id.

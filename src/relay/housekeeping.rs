@@ -9,7 +9,7 @@ use shards::{AppendError, Committed, Kind, LaneSet, Reserve};
 use super::accept::wall_s;
 use super::mailbox::MailboxKey;
 use super::records::{self, DEDUP_IDS_MAX, DedupEntry, DeviceState, StateRecord};
-use super::{Relay, Staged};
+use super::{Outlet, Relay, Staged};
 use crate::rt::api::Now;
 
 /// State records written per lane and step.
@@ -43,7 +43,8 @@ pub(super) struct Relocation {
 
 impl Relay {
     /// One step of everything; call about every 200 ms.
-    pub fn housekeep(&mut self, now: Now, lanes: &mut LaneSet) {
+    pub fn housekeep(&mut self, now: Now, lanes: &mut LaneSet, outlet: &mut impl Outlet) {
+        self.retry_reads(outlet);
         self.sweep(now, lanes);
         self.choose_copying(lanes);
         for index in 0..self.books.len() {
@@ -123,6 +124,7 @@ impl Relay {
         let lane = mailbox.lane;
         let lsn = lanes.lane_mut(lane).append_with(reserve, Kind::MailboxState, NEVER_S, &[&self.scratch])?;
         mailbox.state.dirty = false;
+        mailbox.staged_else += 1;
         self.book(lane).staged.push_back(Staged::State { lsn, mailbox: key });
         Ok(())
     }
@@ -278,27 +280,28 @@ impl Relay {
         let lane = mailbox.lane;
         let lsn =
             lanes.lane_mut(lane).append_with(Reserve::Use, Kind::DedupWindow, NEVER_S, &[&self.scratch])?;
+        self.mailboxes[key].staged_else += 1;
         self.book(lane).staged.push_back(Staged::Dedup { lsn, mailbox: key, from: segment });
         Ok(())
     }
 
     /// Ids were carried to a new segment and are durable there.
-    pub(super) fn dedup_moved(&mut self, key: MailboxKey, from: SegmentId, record: &Committed<'_>) {
-        if let (Some(mailbox), Some((_, entries))) =
-            (self.mailboxes.get_mut(key), records::decode_dedup(record.payload))
-        {
+    pub(super) fn dedup_moved(
+        &mut self,
+        lane: LaneId,
+        key: MailboxKey,
+        from: SegmentId,
+        record: &Committed<'_>,
+    ) {
+        let mailbox = &mut self.mailboxes[key];
+        if let Some((_, entries)) = records::decode_dedup(record.payload) {
             for moved in entries {
-                let found = mailbox
-                    .remembered
-                    .iter_mut()
-                    .find(|entry| entry.seq == moved.seq && entry.id == moved.id);
-                if let Some(entry) = found {
+                if let Some(entry) = mailbox.remembered_mut(moved.seq).filter(|entry| entry.id == moved.id) {
                     entry.segment = Some(record.loc.segment);
                 }
             }
         }
-        let lane = self.mailboxes.get(key).map(|mailbox| mailbox.lane);
-        if let Some(relocation) = lane.and_then(|lane| self.book(lane).relocation.as_mut())
+        if let Some(relocation) = self.book(lane).relocation.as_mut()
             && relocation.segment == from
         {
             relocation.awaiting -= 1;

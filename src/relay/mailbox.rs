@@ -78,6 +78,8 @@ pub(super) struct Mailbox {
     /// Payload bytes of `entries` and of what is staged.
     pub bytes: u64,
     pub staged: u32,
+    /// Records that are on their way to the log and are no new messages: states, ids, copies.
+    pub staged_else: u32,
     pub devices: Vec<Device>,
     pub remembered: VecDeque<Remembered>,
     pub state: StateOnDisk,
@@ -98,6 +100,7 @@ impl Mailbox {
             entries: VecDeque::new(),
             bytes: 0,
             staged: 0,
+            staged_else: 0,
             devices: Vec::new(),
             remembered: VecDeque::new(),
             state: StateOnDisk::default(),
@@ -142,6 +145,12 @@ impl Mailbox {
         }
     }
 
+    /// The remembered id of a message, by its number.
+    pub(super) fn remembered_mut(&mut self, seq: u64) -> Option<&mut Remembered> {
+        let at = self.remembered.binary_search_by_key(&seq, |entry| entry.seq).ok()?;
+        self.remembered.get_mut(at)
+    }
+
     /// Index of the first entry numbered `seq` or higher.
     pub(super) fn position_from(&self, seq: u64) -> usize {
         self.entries.partition_point(|entry| entry.seq < seq)
@@ -149,6 +158,7 @@ impl Mailbox {
 
     /// Nothing refers to this mailbox any more and nothing would be forgotten with it.
     pub(super) fn is_idle(&self) -> bool {
-        self.held() == 0 && self.devices.is_empty() && self.remembered.is_empty() && !self.state.listed
+        let rests = self.staged_else == 0 && !self.state.listed;
+        self.held() == 0 && self.devices.is_empty() && self.remembered.is_empty() && rests
     }
 }

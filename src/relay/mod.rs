@@ -79,6 +79,8 @@ pub struct RelayLimits {
     pub devices: u8,
     /// Message ids a mailbox remembers.
     pub dedup_ids: u32,
+    /// Message ids remembered on this core, beyond which each mailbox keeps only its newest few.
+    pub dedup_ids_core: u64,
     /// How long it remembers them, in seconds.
     pub dedup_s: u32,
     /// Time to live when a sender gives none, in seconds.
@@ -180,6 +182,9 @@ pub trait Outlet {
     /// Writes a message to a session. `false` if its buffer has no room; the session then reports
     /// [`Relay::on_writable`] when it has drained.
     fn deliver(&mut self, conn: ConnId, delivery: &Delivery<'_>) -> bool;
+    /// The mailbox of a session has lost a message and got a new epoch: the session is to end, with a reason that
+    /// brings the device back.
+    fn epoch_changed(&mut self, conn: ConnId);
     /// Tells a session that it has been given everything up to `seq`.
     fn caught_up(&mut self, conn: ConnId, seq: MailboxSeq);
     /// Takes a receipt to its sender, on whatever core that is. Never refused: room was reserved with the

@@ -139,6 +139,7 @@ fn limits() -> RelayLimits {
         queued_messages: 100_000,
         devices: 4,
         dedup_ids: 4_096,
+        dedup_ids_core: 1_000_000,
         dedup_s: 86_400,
         ttl_default_s: 30 * 86_400,
         ttl_max_s: 30 * 86_400,

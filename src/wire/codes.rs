@@ -115,5 +115,7 @@ codes! {
         Idle = 18, "nothing was heard for too long; send a PING now and then";
         /// The mailbox has as many devices as it may.
         TooManyDevices = 19, "the mailbox has as many devices as it may; one must be forgotten first";
+        /// The mailbox lost a message and has a new epoch.
+        EpochChanged = 20, "the mailbox lost a message and has a new epoch; log in again";
     }
 }

@@ -96,7 +96,7 @@ fn a_segment_with_metadata_is_offered_one_with_messages_is_not() {
     assert_eq!(rig.lane.reclaimable_segment(), None, "messages live there");
     release(&mut rig, &messages[..messages.len() - 1]);
     assert_eq!(rig.lane.reclaimable_segment(), Some(state.loc.segment));
-    let load = rig.lane.sparsest_segment().unwrap();
+    let load = rig.lane.sparsest_segment(|_| true).unwrap();
     assert_eq!((load.segment, load.messages, load.metadata), (state.loc.segment, 0, 1));
 }
 

@@ -118,10 +118,11 @@ impl Lane {
         self.segments.note_release(segment, &self.ledger, self.next_lsn.previous());
     }
 
-    /// The sealed segment with the fewest live bytes, whatever their kind. After many restarts, each of which
-    /// starts a fresh segment, copying its records forward is what gives space back.
-    pub fn sparsest_segment(&self) -> Option<SegmentLoad> {
-        self.sealed_loads().min_by_key(|load| load.live_bytes)
+    /// Of the sealed segments that are `wanted` and in which messages live, the one with the fewest live bytes. After
+    /// many restarts, each of which starts a fresh segment, copying its records forward is what gives space back.
+    pub fn sparsest_segment(&self, wanted: impl Fn(SegmentId) -> bool) -> Option<SegmentLoad> {
+        let loads = self.sealed_loads().filter(|load| load.messages > 0 && wanted(load.segment));
+        loads.min_by_key(|load| load.live_bytes)
     }
 
     fn sealed_loads(&self) -> impl Iterator<Item = SegmentLoad> {

@@ -1,6 +1,7 @@
 //! The relay against a real lane on the simulated disk, with sessions that only write down what they are
 //! told.
 
+mod hostile;
 mod rig;
 
 use rig::{ALICE, BOB, Heard, PHONE, Rig, TABLET, WINDOW};

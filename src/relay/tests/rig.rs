@@ -1,8 +1,11 @@
 //! A relay with one lane, a disk, and sessions that write down what they hear.
 
-use shards::testing::SimDisk;
+use shards::io::SegmentId;
+use shards::testing::{Fault, SimDisk};
 use shards::{AlignedBuf, Completion, LaneSet, Store, StoreConfig, StoreId};
 
+use super::super::copy_forward::Walk;
+use super::super::mailbox::MailboxKey;
 use super::super::{
     AckOutcome, AttachRefusal, Attachment, Delivery, Incoming, Origin, Outcome, Outlet, Rate, ReadEnd,
     Receipt, Recovering, Relay, RelayLimits, Verdict, Window,
@@ -34,6 +37,7 @@ pub enum Heard {
     Delivery { conn: ConnId, seq: u64 },
     CaughtUp { conn: ConnId, seq: u64 },
     Delivered { id: MessageId },
+    EpochChanged { conn: ConnId },
 }
 
 /// A session of a device.
@@ -72,6 +76,9 @@ impl Outlet for Ears<'_> {
             self.heard.push(Heard::Delivery { conn, seq: delivery.seq.0 });
         }
         takes
+    }
+    fn epoch_changed(&mut self, conn: ConnId) {
+        self.heard.push(Heard::EpochChanged { conn });
     }
     fn caught_up(&mut self, conn: ConnId, seq: MailboxSeq) {
         self.heard.push(Heard::CaughtUp { conn, seq: seq.0 });
@@ -173,7 +180,8 @@ impl Rig {
     }
 
     pub fn writable(&mut self, listener: Listener) {
-        self.relay.on_writable(listener.attachment.mailbox, listener.device, ears!(self));
+        let Listener { conn, device, attachment } = listener;
+        self.relay.on_writable(attachment.mailbox, device, conn, ears!(self));
     }
 
     pub fn acknowledge(&mut self, listener: Listener, cumulative: u64) -> AckOutcome {
@@ -201,7 +209,7 @@ impl Rig {
     }
 
     pub fn housekeep(&mut self) {
-        self.relay.housekeep(self.now, &mut self.lanes);
+        self.relay.housekeep(self.now, &mut self.lanes, ears!(self));
     }
 
     /// Gives the disk what the relay and its lane ask for. Returns how many operations.
@@ -219,22 +227,61 @@ impl Rig {
     pub fn commit(&mut self) {
         loop {
             self.submit();
-            let Some(done) = self.disk.complete(0) else { return };
-            let (lane, relay) = (done.lane, &mut self.relay);
-            let ears = ears!(self);
-            match self
-                .lanes
-                .complete(self.now.mono_us, done, |record| relay.on_committed(lane, &record, ears))
-            {
-                Completion::Committed { .. } => self.relay.after_batch(&mut self.lanes, lane),
-                Completion::Read { op, result, buf } => {
-                    let end = ReadEnd { op, result, buf };
-                    self.relay.on_read(self.now, &mut self.lanes, lane, end, ears!(self));
-                }
-                Completion::Housekeeping | Completion::Prepared(_) => {}
-                other => panic!("{other:?}"),
+            if !self.finish_one() {
+                return;
             }
         }
+    }
+
+    /// At most so many completions. Returns how many operations were asked for.
+    pub fn steps(&mut self, most: usize) -> usize {
+        let mut operations = 0;
+        for _ in 0..most {
+            operations += self.submit();
+            if !self.finish_one() {
+                break;
+            }
+        }
+        operations
+    }
+
+    /// Ends the oldest operation. False if there is none.
+    pub fn finish_one(&mut self) -> bool {
+        let Some(done) = self.disk.complete(0) else { return false };
+        let (lane, relay) = (done.lane, &mut self.relay);
+        let ears = ears!(self);
+        match self.lanes.complete(self.now.mono_us, done, |record| relay.on_committed(lane, &record, ears)) {
+            Completion::Committed { .. } => self.relay.after_batch(&mut self.lanes, lane),
+            Completion::Read { op, result, buf } => {
+                let end = ReadEnd { op, result, buf };
+                self.relay.on_read(self.now, &mut self.lanes, lane, end, ears!(self));
+            }
+            Completion::Housekeeping | Completion::Prepared(_) => {}
+            other => panic!("{other:?}"),
+        }
+        true
+    }
+
+    pub fn leave(&mut self, listener: Listener) {
+        let Listener { conn, device, attachment } = listener;
+        self.relay.detach(self.now, attachment.mailbox, device, conn);
+    }
+
+    /// Begins a walk that copies a mailbox's first message.
+    pub fn copy_all_of(&mut self, key: MailboxKey, walk: impl FnOnce(SegmentId) -> Walk) {
+        let segment = self.relay.mailboxes[key].entries[0].loc.segment;
+        self.relay.copying.walk = Some(walk(segment));
+    }
+
+    pub fn fail_reads(&mut self, count: usize) {
+        (0..count).for_each(|_| self.disk.inject(Fault::ReadError));
+    }
+
+    /// Flips a bit in the payload of a message.
+    pub fn damage(&mut self, key: MailboxKey, seq: u64) {
+        let entries = &self.relay.mailboxes[key].entries;
+        let loc = entries.iter().find(|entry| entry.seq == seq).unwrap().loc;
+        self.disk.flip_bit(shards::io::LaneId(0), loc.segment, u64::from(loc.offset + loc.len / 2), 3);
     }
 
     /// As [`Rig::commit`]; says that reads are what matters.
@@ -272,6 +319,7 @@ fn recover(disk: &SimDisk, store: &Store, now: Now) -> (Relay, LaneSet) {
         queued_messages: 10_000,
         devices: DEVICES,
         dedup_ids: DEDUP_IDS,
+        dedup_ids_core: 100_000,
         dedup_s: 86_400,
         ttl_default_s: TTL_MAX_S,
         ttl_max_s: TTL_MAX_S,
