@@ -165,7 +165,7 @@ impl Relay {
             mailbox.bytes -= u64::from(payload_bytes);
             self.queued_messages -= 1;
             self.queued_bytes -= u64::from(payload_bytes);
-            self.dedup.retract(key, mailbox, id);
+            self.dedup.retract(key, mailbox, seq);
         }
     }
 }

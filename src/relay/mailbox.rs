@@ -147,8 +147,25 @@ impl Mailbox {
 
     /// The remembered id of a message, by its number.
     pub(super) fn remembered_mut(&mut self, seq: u64) -> Option<&mut Remembered> {
-        let at = self.remembered.binary_search_by_key(&seq, |entry| entry.seq).ok()?;
+        let at = self.remembered_at(seq)?;
         self.remembered.get_mut(at)
+    }
+
+    /// The remembered id of a message, by the low half of its number.
+    pub(super) fn remembered_by_low(&self, seq_low: u32) -> Option<&Remembered> {
+        let first = self.remembered.front()?.seq;
+        let seq = first + u64::from(seq_low.wrapping_sub(first as u32));
+        self.remembered.get(self.remembered_at(seq)?)
+    }
+
+    /// Where a number stands among the remembered. Numbers follow each other unless some were refused, so it is looked
+    /// for first where it would be then.
+    fn remembered_at(&self, seq: u64) -> Option<usize> {
+        let guess = usize::try_from(seq.checked_sub(self.remembered.front()?.seq)?).ok()?;
+        if self.remembered.get(guess).is_some_and(|entry| entry.seq == seq) {
+            return Some(guess);
+        }
+        self.remembered.binary_search_by_key(&seq, |entry| entry.seq).ok()
     }
 
     /// Index of the first entry numbered `seq` or higher.

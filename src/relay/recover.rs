@@ -4,6 +4,7 @@ use shards::io::LaneId;
 use shards::{Kind, Ledger, RecoveredRecord};
 
 use super::Relay;
+use super::dedup::DedupIndex;
 use super::mailbox::{Device, Entry, Mailbox, MailboxKey, Remembered};
 use super::records::{self, MessageRecord, StateRecord};
 use crate::wire::{Address, Epoch};
@@ -61,7 +62,7 @@ impl Recovering {
         if at_s.saturating_add(limits.dedup_s) > self.now_s {
             let entry =
                 Remembered { id: message.id, seq: message.seq, at_s, segment: Some(record.loc.segment) };
-            self.relay.dedup.recall(key, mailbox, entry, limits.dedup_ids);
+            DedupIndex::recall(mailbox, entry, limits.dedup_ids);
         }
         let entry = Entry {
             seq: message.seq,
@@ -130,7 +131,7 @@ impl Recovering {
             }
             let segment = Some(record.loc.segment);
             let recalled = Remembered { id: entry.id, seq: entry.seq, at_s: entry.at_s, segment };
-            self.relay.dedup.recall(key, mailbox, recalled, limits.dedup_ids);
+            DedupIndex::recall(mailbox, recalled, limits.dedup_ids);
         }
         true
     }
@@ -153,7 +154,9 @@ impl Recovering {
         for slot in 0..self.relay.mailboxes.key_end() {
             let key = MailboxKey(slot);
             let Some(mailbox) = self.relay.mailboxes.get_mut(key) else { continue };
-            self.relay.dedup.settle(key, mailbox, self.relay.limits.dedup_ids);
+            let limits = self.relay.limits;
+            let ids_max = self.relay.dedup.allowance(limits.dedup_ids, limits.dedup_ids_core);
+            self.relay.dedup.settle(key, mailbox, ids_max);
             self.relay.queued_messages += mailbox.entries.len() as u64;
             self.relay.queued_bytes += mailbox.bytes;
             let lane = mailbox.lane;
