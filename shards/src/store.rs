@@ -194,6 +194,14 @@ impl Store {
         LaneId(((u32::from(top) * u32::from(self.lanes)) >> 16) as u16)
     }
 
+    /// A secret of an address: 16 bytes that nobody without the store's secret can tell, the same as long as the store
+    /// lives. What is mixed with it belongs to that address.
+    pub fn mask_of(&self, address: &[u8; 32]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.mixing_secret);
+        hasher.update(b"trine store mask v1").update(address);
+        bytes_at(hasher.finalize().as_bytes(), 0)
+    }
+
     /// The lanes of one of `cores` cores: a contiguous run. Together they cover every lane once. With more
     /// cores than lanes some get none. Another number of cores regroups lanes and moves no data.
     ///

@@ -8,7 +8,7 @@ use crate::relay::{Incoming, Origin, Receipt};
 use crate::rt::api::{ConnId, CoreId};
 use crate::wire::{Address, MessageId};
 
-const HEAD_BYTES: usize = 128;
+const HEAD_BYTES: usize = 136;
 const KIND_DURABLE: u8 = 1;
 const KIND_EPHEMERAL: u8 = 2;
 const KIND_DELIVERED: u8 = 3;
@@ -87,6 +87,7 @@ impl<'a> Request<'a> {
         let message = Incoming {
             to: Address(take(head, 56)),
             id,
+            dedup: MessageId(take(head, 116)),
             from: if anonymous { Address::NONE } else { sender },
             notify: (flags & FLAG_NOTIFY != 0).then_some(sender),
             sent_ms: u64::from_le_bytes(take(head, 104)),
@@ -119,6 +120,7 @@ fn put_message(head: &mut [u8; HEAD_BYTES], kind: u8, message: &Incoming<'_>, or
     head[88..104].copy_from_slice(&message.id.0);
     head[104..112].copy_from_slice(&message.sent_ms.to_le_bytes());
     head[112..116].copy_from_slice(&message.ttl_s.to_le_bytes());
+    head[116..132].copy_from_slice(&message.dedup.0);
 }
 
 fn take<const N: usize>(head: &[u8; HEAD_BYTES], at: usize) -> [u8; N] {
@@ -135,6 +137,7 @@ mod tests {
         Incoming {
             to: Address([1; 32]),
             id: MessageId([2; 16]),
+            dedup: MessageId([8; 16]),
             from: Address::NONE,
             notify: Some(Address([3; 32])),
             sent_ms: 4,

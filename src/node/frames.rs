@@ -78,6 +78,7 @@ impl Core {
         let message = Incoming {
             to: send.to,
             id: send.id,
+            dedup: identity.dedup_key(send.id),
             from: if send.options.anonymous { Address::NONE } else { identity.address },
             notify: send.options.want_delivered.then_some(identity.address),
             sent_ms: send.sent_ms,
@@ -261,8 +262,9 @@ impl Core {
             self.close_with(now, old, CloseCode::Displaced.into());
         }
         self.left_opening();
+        let mask = self.out.shared.store.mask_of(&address.0);
         if let Some(session) = self.out.sessions.get(conn) {
-            session.phase = Phase::Ready(Identity { address, device, mailbox: attachment.mailbox });
+            session.phase = Phase::Ready(Identity { address, device, mailbox: attachment.mailbox, mask });
         }
         self.out.stats.link.logins.inc();
         self.out.stats.link.sessions_open.inc();

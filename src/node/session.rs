@@ -6,7 +6,7 @@ use super::outbound::Outbound;
 use crate::link::{LoggedIn, ServerLink};
 use crate::relay::MailboxKey;
 use crate::rt::api::ConnId;
-use crate::wire::{Address, DeviceId, FrameStream, Login};
+use crate::wire::{Address, DeviceId, FrameStream, Login, MessageId};
 
 /// How far a connection has come.
 #[derive(Debug)]
@@ -27,6 +27,15 @@ pub(super) struct Identity {
     pub address: Address,
     pub device: DeviceId,
     pub mailbox: MailboxKey,
+    /// What its message ids are mixed with for dedup.
+    pub mask: [u8; 16],
+}
+
+impl Identity {
+    /// A message id as dedup knows it: nobody else can make one that equals it.
+    pub(super) fn dedup_key(&self, id: MessageId) -> MessageId {
+        MessageId(std::array::from_fn(|at| id.0[at] ^ self.mask[at]))
+    }
 }
 
 /// One connection.

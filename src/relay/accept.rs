@@ -77,7 +77,7 @@ impl Relay {
             _ => return Err((RejectReason::BadTtl, 0)),
         };
         let key = self.mailbox_for(lanes, message.to, Purpose::Message)?;
-        if let Some(seq) = self.dedup.find(key, &self.mailboxes[key], message.id) {
+        if let Some(seq) = self.dedup.find(key, &self.mailboxes[key], message.dedup) {
             self.stats.relay.dedup_hits.inc();
             return self.receipt_of_first(key, seq, origin);
         }
@@ -159,6 +159,7 @@ impl Relay {
             to: message.to,
             from: message.notify.unwrap_or(message.from),
             id: message.id,
+            dedup: message.dedup,
             seq,
             sent_ms: message.sent_ms,
             accepted_ms: now.wall_ms,
@@ -175,7 +176,7 @@ impl Relay {
         mailbox.bytes += message.payload.len() as u64;
         self.queued_messages += 1;
         self.queued_bytes += message.payload.len() as u64;
-        let entry = Remembered { id: message.id, seq, at_s: now_s, segment: None };
+        let entry = Remembered { id: message.dedup, seq, at_s: now_s, segment: None };
         let ids_max = self.dedup.allowance(self.limits.dedup_ids, self.limits.dedup_ids_core);
         self.dedup.remember(key, mailbox, entry, ids_max);
         let payload_bytes = message.payload.len() as u32;

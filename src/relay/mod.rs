@@ -113,8 +113,11 @@ pub struct Origin {
 pub struct Incoming<'a> {
     /// Recipient.
     pub to: Address,
-    /// Chosen by the sender; the key of deduplication.
+    /// Chosen by the sender.
     pub id: MessageId,
+    /// The key of deduplication: the id mixed with a secret of the sender's address, so that nobody who has seen an id
+    /// can take it for a message of his own and have the sender's own message pass for a repetition.
+    pub dedup: MessageId,
     /// Sender's address; all zero if the recipient shall not be told.
     pub from: Address,
     /// Sender's address if a DELIVERED receipt is wanted.

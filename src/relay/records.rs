@@ -6,7 +6,7 @@
 use crate::wire::{Address, DeviceId, Epoch, MessageId};
 
 /// Bytes before the payload of a message record.
-pub(super) const MESSAGE_HEAD_BYTES: usize = 112;
+pub(super) const MESSAGE_HEAD_BYTES: usize = 128;
 const STATE_HEAD_BYTES: usize = 64;
 const DEVICE_BYTES: usize = 32;
 const DEDUP_HEAD_BYTES: usize = 48;
@@ -24,6 +24,8 @@ pub(super) struct MessageRecord<'a> {
     /// Sender; zero if it is neither to be told to the recipient nor needed for a DELIVERED receipt.
     pub from: Address,
     pub id: MessageId,
+    /// The id as dedup knows it, mixed with who sent it.
+    pub dedup: MessageId,
     pub seq: u64,
     pub sent_ms: u64,
     pub accepted_ms: u64,
@@ -44,6 +46,7 @@ impl<'a> MessageRecord<'a> {
         head[88..96].copy_from_slice(&self.sent_ms.to_le_bytes());
         head[96..104].copy_from_slice(&self.accepted_ms.to_le_bytes());
         head[104] = u8::from(self.notify) * FLAG_NOTIFY + u8::from(self.anonymous) * FLAG_ANONYMOUS;
+        head[112..128].copy_from_slice(&self.dedup.0);
         head
     }
 
@@ -53,6 +56,7 @@ impl<'a> MessageRecord<'a> {
             to: Address(array(head, 0)),
             from: Address(array(head, 32)),
             id: MessageId(array(head, 64)),
+            dedup: MessageId(array(head, 112)),
             seq: u64::from_le_bytes(array(head, 80)),
             sent_ms: u64::from_le_bytes(array(head, 88)),
             accepted_ms: u64::from_le_bytes(array(head, 96)),
@@ -200,6 +204,7 @@ mod tests {
             to: Address([1; 32]),
             from: Address([2; 32]),
             id: MessageId([3; 16]),
+            dedup: MessageId([7; 16]),
             seq: 4,
             sent_ms: 5,
             accepted_ms: 6,
@@ -270,7 +275,7 @@ mod tests {
         let digest = blake3::hash(&bytes).to_hex();
         assert_eq!(
             digest.as_str(),
-            "f229996133960ad7bc62b0255bd95e8f0da9fdd09aad9ec549be8ac0c6ca58bc",
+            "5c9db7050199c629e91c02d8a4d117f208d70967e32d60ddbf0a2a0e8544388a",
             "a new format needs a new record version"
         );
     }

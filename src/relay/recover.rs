@@ -61,7 +61,7 @@ impl Recovering {
         let at_s = u32::try_from(message.accepted_ms / 1000).unwrap_or(u32::MAX);
         if at_s.saturating_add(limits.dedup_s) > self.now_s {
             let entry =
-                Remembered { id: message.id, seq: message.seq, at_s, segment: Some(record.loc.segment) };
+                Remembered { id: message.dedup, seq: message.seq, at_s, segment: Some(record.loc.segment) };
             DedupIndex::recall(mailbox, entry, limits.dedup_ids);
         }
         let entry = Entry {

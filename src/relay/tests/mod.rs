@@ -96,6 +96,19 @@ fn the_same_id_twice_gets_the_same_receipt_and_is_stored_once() {
 }
 
 #[test]
+fn an_id_that_another_sender_used_first_suppresses_nothing() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.send_from_other(1, 77, BOB, b"junk"), Verdict::Pending);
+    rig.commit();
+    assert_eq!(rig.send_as(2, 77, BOB, b"hello"), Verdict::Pending);
+    rig.commit();
+    assert_eq!(rig.outcomes(), [(1, accepted(1)), (2, accepted(2))]);
+    rig.restart();
+    let Verdict::Known(receipt) = rig.send_as(3, 77, BOB, b"hello") else { panic!("remembered") };
+    assert_eq!(receipt.outcome, accepted(2));
+}
+
+#[test]
 fn a_restart_forgets_neither_messages_nor_cursors_nor_ids() {
     let mut rig = Rig::new();
     let phone = rig.listen(BOB, PHONE, WINDOW);

@@ -134,8 +134,8 @@ impl Rig {
     fn incoming(id: u64, to: Address, ttl_s: u32, notify: bool, payload: &[u8]) -> Incoming<'_> {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&id.to_le_bytes());
-        let (from, notify) = (ALICE, notify.then_some(ALICE));
-        Incoming { to, id: MessageId(bytes), from, notify, sent_ms: 1, ttl_s, payload }
+        let (id, from, notify) = (MessageId(bytes), ALICE, notify.then_some(ALICE));
+        Incoming { to, id, dedup: id, from, notify, sent_ms: 1, ttl_s, payload }
     }
 
     fn accept(&mut self, token: u64, message: &Incoming<'_>) -> Verdict {
@@ -149,6 +149,13 @@ impl Rig {
 
     pub fn send_as(&mut self, token: u64, id: u64, to: Address, payload: &[u8]) -> Verdict {
         self.accept(token, &Self::incoming(id, to, 0, false, payload))
+    }
+
+    /// Another sender uses the same id: the key of dedup differs.
+    pub fn send_from_other(&mut self, token: u64, id: u64, to: Address, payload: &[u8]) -> Verdict {
+        let message = Self::incoming(id, to, 0, false, payload);
+        let dedup = MessageId(message.id.0.map(|byte| byte ^ 0x5A));
+        self.accept(token, &Incoming { dedup, ..message })
     }
 
     pub fn send_ttl(&mut self, token: u64, to: Address, ttl_s: u32) -> Verdict {
