@@ -12,14 +12,13 @@ use zeroize::Zeroizing;
 
 use super::{Client, ClientConfig, ClientError, ClientEvent, NewMessage};
 use crate::link::{
-    ClientLinkConfig, Expect, LinkCrypto, LinkError, NodeKey, ServerLink, ServerLinkConfig, UserIdentity,
+    ClientLinkConfig, Expect, LinkCrypto, NodeKey, ServerLink, ServerLinkConfig, UserIdentity,
 };
 use crate::relay::Window;
 use crate::rt::api::Now;
 use crate::wire::{
     Address, Capabilities, ClientFrame, Deliver, DeliverFlags, Epoch, Flow, FrameStream, Limit, MailboxSeq,
     MessageClass, MessageId, Receipt, ReceiptStatus, RejectReason, RequestId, ServerFrame, Welcome,
-    WireError,
 };
 
 const SECOND_US: u64 = 1_000_000;
