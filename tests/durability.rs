@@ -206,7 +206,7 @@ fn max_cores() -> u64 {
 async fn take_one(driver: &mut Driver) -> Option<(u128, Vec<u8>)> {
     match next(driver).await {
         ClientEvent::Received(message) => {
-            driver.client().done(message.id);
+            driver.client().done(message.key());
             Some((u128::from_be_bytes(message.id.0), message.payload))
         }
         ClientEvent::EpochChanged => panic!("a kill loses nothing, so no mailbox may say that it did"),

@@ -1,6 +1,7 @@
 //! Runs a [`Client`] over TCP, and connects again when the connection breaks.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -11,12 +12,9 @@ use super::machine::{Client, ClientError, ClientEvent, Stage};
 use crate::rt::clock::Clock;
 use crate::wire::CloseCode;
 
-/// First and longest pause before connecting again.
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_LONGEST: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 64 * 1024;
-/// Sealed bytes kept for a transport that takes none.
-const UNSENT_BYTES_MAX: usize = 512 * 1024;
+/// A machine that waits for nothing is asked again after this.
+const WAKE_LATEST: Duration = Duration::from_secs(60);
 
 /// Why a client stopped for good.
 #[derive(Debug, thiserror::Error)]
@@ -39,34 +37,35 @@ pub enum DriverError {
     },
 }
 
-/// A client and its connection.
+/// A connection that is being made. It is kept, so that an attempt survives a dropped [`Driver::next`].
+type Opening = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + Sync>>;
+
+enum Transport {
+    None,
+    Opening(Opening),
+    Open(TcpStream),
+}
+
+/// A client and its connection. When to connect, to ask and to give up on a connection is the client's to say.
 pub struct Driver {
     addr: String,
     client: Client,
     clock: Clock,
-    stream: Option<TcpStream>,
+    transport: Transport,
     unsent: Vec<u8>,
     read: Vec<u8>,
-    backoff: Duration,
-    offline_since_us: u64,
     give_up: Duration,
+    /// Why the node said that it closes.
+    closed: Option<CloseCode>,
+    /// Why the last connection ended.
+    cause: Option<io::Error>,
 }
 
 impl Driver {
-    /// A driver for the node at `addr` (`host:port`), which fails when it cannot reach it for `give_up`.
+    /// A driver for the node at `addr` (`host:port`), which fails when it cannot log in there for `give_up`.
     pub fn new(addr: String, client: Client, clock: Clock, give_up: Duration) -> Self {
-        let offline_since_us = clock.now().mono_us;
-        Self {
-            addr,
-            client,
-            clock,
-            stream: None,
-            unsent: Vec::new(),
-            read: vec![0; READ_BYTES],
-            backoff: BACKOFF_FIRST,
-            offline_since_us,
-            give_up,
-        }
+        let (transport, read) = (Transport::None, vec![0; READ_BYTES]);
+        Self { addr, client, clock, transport, unsent: Vec::new(), read, give_up, closed: None, cause: None }
     }
 
     /// The state machine, for sending and acknowledging. Call [`Driver::next`] afterwards.
@@ -83,83 +82,130 @@ impl Driver {
     pub async fn next(&mut self) -> Result<ClientEvent, DriverError> {
         loop {
             if let Some(event) = self.client.poll(self.clock.now()) {
-                if let ClientEvent::Closed { code, .. } = event
-                    && is_final(code)
-                {
-                    return Err(DriverError::Refused(code));
+                if let ClientEvent::Closed { code, .. } = event {
+                    if is_final(code) {
+                        return Err(DriverError::Refused(code));
+                    }
+                    self.closed = Some(code);
                 }
                 return Ok(event);
             }
-            if self.stream.is_none() {
-                self.connect().await?;
-                continue;
-            }
-            match self.step().await {
-                Ok(()) => {}
-                Err(Step::Lost(cause)) => self.lost(cause),
-                Err(Step::Fatal(error)) => return Err(error),
-            }
+            self.advance().await?;
         }
     }
 
-    /// Sends what is left and waits until the node has closed, or `patience` is over.
+    /// Acknowledges what the program is done with, says goodbye and waits until the node has closed, or
+    /// `patience` is over. Messages without a receipt are not waited for. What arrives meanwhile is not
+    /// acknowledged, and so arrives again at the next login.
     pub async fn finish(mut self, patience: Duration) {
-        self.client.bye();
-        let closed = async { while self.stream.is_some() && self.step().await.is_ok() {} };
         tokio::select! {
-            () = closed => {}
+            _ = self.goodbye() => {}
             () = sleep(patience) => {}
         }
     }
 
-    async fn connect(&mut self) -> Result<(), DriverError> {
-        match TcpStream::connect(&self.addr).await {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                self.unsent.clear();
-                self.client.connected(&mut self.unsent)?;
-                self.stream = Some(stream);
-                Ok(())
-            }
-            Err(cause) => {
-                let offline_us = self.clock.now().mono_us.saturating_sub(self.offline_since_us);
-                if Duration::from_micros(offline_us) >= self.give_up {
-                    let (addr, seconds) = (self.addr.clone(), offline_us / 1_000_000);
-                    return Err(DriverError::Unreachable { addr, seconds, cause });
-                }
-                sleep(self.backoff).await;
-                self.backoff = (self.backoff * 2).min(BACKOFF_LONGEST);
-                Ok(())
-            }
+    async fn goodbye(&mut self) -> Result<(), DriverError> {
+        // A connection that broke just now may owe acknowledgements, which only another can bring.
+        while !self.client.may_leave() && self.client.is_owing() {
+            self.advance().await?;
+            while self.client.poll(self.clock.now()).is_some() {}
         }
+        self.client.bye();
+        while self.client.stage() == Stage::Leaving && self.step().await.is_ok() {}
+        Ok(())
+    }
+
+    /// One step, or what follows from its failure.
+    async fn advance(&mut self) -> Result<(), DriverError> {
+        match self.step().await {
+            Ok(()) => {}
+            Err(Step::Lost(cause)) => self.lost(cause),
+            Err(Step::Fatal(error)) => return Err(error),
+        }
+        Ok(())
     }
 
     fn lost(&mut self, cause: io::Error) {
         tracing::debug!(%cause, "connection lost");
-        self.stream = None;
-        self.client.disconnected();
-        self.offline_since_us = self.clock.now().mono_us;
+        self.transport = Transport::None;
+        self.client.disconnected(self.clock.now());
+        let said = self.closed.take().map(|code| format!("the node closed the connection: {}", code.words()));
+        self.cause = Some(said.map_or(cause, io::Error::other));
+    }
+
+    /// Fails if there was no login for too long.
+    fn check_reachable(&mut self) -> Result<(), DriverError> {
+        let Some(since_us) = self.client.offline_since_us() else { return Ok(()) };
+        let offline_us = self.clock.mono_us().saturating_sub(since_us);
+        if Duration::from_micros(offline_us) < self.give_up {
+            return Ok(());
+        }
+        let cause = self.cause.take().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+        Err(DriverError::Unreachable { addr: self.addr.clone(), seconds: offline_us / 1_000_000, cause })
+    }
+
+    /// When to go on without input, from now.
+    fn wake(&self) -> Duration {
+        let give_up_us = u64::try_from(self.give_up.as_micros()).unwrap_or(u64::MAX);
+        let gone = match self.transport {
+            Transport::None => {
+                self.client.offline_since_us().map(|since_us| since_us.saturating_add(give_up_us))
+            }
+            Transport::Opening(_) | Transport::Open(_) => None,
+        };
+        let at_us = gone.into_iter().chain(self.client.next_us()).min();
+        at_us.map_or(WAKE_LATEST, |at_us| Duration::from_micros(at_us.saturating_sub(self.clock.mono_us())))
+    }
+
+    /// Goes on with the connection once, or waits until it can go on.
+    async fn step(&mut self) -> Result<(), Step> {
+        self.client.flush(self.clock.now(), &mut self.unsent)?;
+        let wake = self.wake();
+        match &mut self.transport {
+            Transport::None => {
+                self.check_reachable().map_err(Step::Fatal)?;
+                if self.client.connect_us() > self.clock.mono_us() {
+                    sleep(wake).await;
+                    return Ok(());
+                }
+                self.client.connecting(self.clock.now());
+                self.transport = Transport::Opening(Box::pin(TcpStream::connect(self.addr.clone())));
+                Ok(())
+            }
+            Transport::Opening(opening) => {
+                let stream = tokio::select! {
+                    opened = opening => opened?,
+                    () = sleep(wake) => return Ok(()),
+                };
+                let _ = stream.set_nodelay(true);
+                self.unsent.clear();
+                self.transport = Transport::Open(stream);
+                let connected = self.client.connected(self.clock.now(), &mut self.unsent);
+                connected.map_err(|error| Step::Fatal(error.into()))?;
+                Ok(())
+            }
+            Transport::Open(_) => self.exchange(wake).await,
+        }
     }
 
     /// Moves bytes both ways once, or waits until something can move.
-    async fn step(&mut self) -> Result<(), Step> {
-        if self.unsent.len() < UNSENT_BYTES_MAX {
-            self.client.flush(self.clock.now(), &mut self.unsent)?;
-        }
-        let Some(stream) = &self.stream else { return Ok(()) };
+    async fn exchange(&mut self, wake: Duration) -> Result<(), Step> {
+        let Transport::Open(stream) = &self.transport else { return Ok(()) };
         let interest =
             if self.unsent.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-        let wake_us = self.client.next_us().map(|at_us| at_us.saturating_sub(self.clock.now().mono_us));
-        let wake = sleep(Duration::from_micros(wake_us.unwrap_or_default()));
         let ready = tokio::select! {
+            // What arrived while the program was elsewhere is looked at before the time is.
+            biased;
             ready = stream.ready(interest) => ready?,
-            () = wake, if wake_us.is_some() => return Ok(()),
+            () = sleep(wake) => return Ok(()),
         };
         if ready.is_writable() {
             match stream.try_write(&self.unsent) {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+                // What the node said before it closed is read first: it may be why.
+                Err(error) if !ready.is_readable() => return Err(error.into()),
+                Err(_) => self.unsent.clear(),
             }
         }
         if ready.is_readable() {
@@ -168,9 +214,6 @@ impl Driver {
                 Ok(got) => self.client.receive(self.clock.now(), &mut self.read[..got], &mut self.unsent)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
-            }
-            if self.client.stage() == Stage::Ready {
-                self.backoff = BACKOFF_FIRST;
             }
         }
         Ok(())

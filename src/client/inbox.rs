@@ -1,4 +1,12 @@
 //! What arrived: duplicates told from new messages, and what to acknowledge.
+//!
+//! # Promise
+//! The cursor passes a message only after the program has said that it is done with it, whatever was forgotten
+//! meanwhile. A duplicate is told by sender and id, as an id is unique per sender only.
+//!
+//! # Failure model
+//! The set of ids is bounded: a message that comes again after [`SEEN_IDS_MAX`] others is shown again, and must
+//! be done again. Ephemeral messages, which cost their sender nothing, have a small set of their own.
 
 use std::collections::VecDeque;
 
@@ -6,34 +14,57 @@ use foldhash::quality::SeedableRandomState;
 use hashbrown::HashMap;
 
 use crate::relay::hasher;
-use crate::wire::{Epoch, MailboxSeq, MessageId};
+use crate::wire::{Address, Epoch, MailboxSeq, MessageId};
 
-/// Ids that a client remembers to recognise a message that comes again.
+/// Stored messages that a client remembers to recognise one that comes again.
 pub const SEEN_IDS_MAX: usize = 16 * 1024;
+/// The same for ephemeral ones, which come twice only if somebody repeats them.
+const SEEN_EPHEMERAL_MAX: usize = 1024;
+
+/// What tells a message from all others of a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageKey {
+    /// Who sent it; [`Address::NONE`] if not told.
+    pub from: Address,
+    /// The sender's id for it.
+    pub id: MessageId,
+    /// It is in the mailbox, as opposed to ephemeral.
+    pub is_stored: bool,
+}
 
 /// The receiving half of a client.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    order: VecDeque<MessageId>,
-    /// Ids that arrived, and whether the program is done with them.
-    seen: HashMap<MessageId, bool, SeedableRandomState>,
+    stored: Seen,
+    ephemeral: Seen,
     pub(super) epoch: Option<Epoch>,
-    /// What arrived on this connection and is not acknowledged, in rising order.
-    arrived: VecDeque<(MailboxSeq, MessageId)>,
+    /// What arrived on this connection and is not acknowledged, in rising order. No longer than what the
+    /// program was shown and is not done with, and the window behind it.
+    arrived: VecDeque<Arrived>,
     cursor: MailboxSeq,
     /// The cursor moved and the node was not told.
     owes_ack: bool,
+    /// The cursor had moved when a connection ended: the node will send again what it was not told about.
+    owed_before: bool,
+}
+
+#[derive(Debug)]
+struct Arrived {
+    seq: MailboxSeq,
+    key: MessageKey,
+    done: bool,
 }
 
 impl Inbox {
     pub(super) fn new(hash_seed: u64) -> Self {
         Self {
-            order: VecDeque::new(),
-            seen: HashMap::with_hasher(hasher(hash_seed)),
+            stored: Seen::new(SEEN_IDS_MAX, hash_seed),
+            ephemeral: Seen::new(SEEN_EPHEMERAL_MAX, hash_seed),
             epoch: None,
             arrived: VecDeque::new(),
             cursor: MailboxSeq(0),
             owes_ack: false,
+            owed_before: false,
         }
     }
 
@@ -41,42 +72,43 @@ impl Inbox {
     pub(super) fn welcome(&mut self, epoch: Epoch, cursor: MailboxSeq) -> bool {
         self.arrived.clear();
         self.cursor = cursor;
-        self.owes_ack = false;
+        self.owed_before |= std::mem::take(&mut self.owes_ack);
         self.epoch.replace(epoch).is_some_and(|before| before != epoch)
     }
 
     /// A message arrived. True if it is new.
-    pub(super) fn arrive(&mut self, seq: MailboxSeq, id: MessageId) -> bool {
-        let fresh = !self.seen.contains_key(&id);
-        if fresh {
-            self.seen.insert(id, false);
-            self.order.push_back(id);
-            if self.order.len() > SEEN_IDS_MAX
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.seen.remove(&oldest);
-            }
+    pub(super) fn arrive(&mut self, seq: MailboxSeq, key: MessageKey) -> bool {
+        if !key.is_stored {
+            return self.ephemeral.insert(key);
         }
-        if seq.0 > 0 {
-            self.arrived.push_back((seq, id));
-            self.move_cursor();
-        }
-        fresh
+        let is_new = self.stored.insert(key);
+        let done = !is_new && (self.stored.is_done(&key) || self.is_in_hand(&key));
+        self.arrived.push_back(Arrived { seq, key, done });
+        self.move_cursor();
+        is_new
+    }
+
+    /// An earlier arrival on this connection stands for this message: the cursor cannot pass that one.
+    fn is_in_hand(&self, key: &MessageKey) -> bool {
+        self.arrived.iter().any(|arrived| !arrived.done && arrived.key == *key)
     }
 
     /// The program is done with a message: the cursor moves as far as everything before it is done too.
-    pub(super) fn done(&mut self, id: MessageId) {
-        if let Some(done) = self.seen.get_mut(&id) {
-            *done = true;
+    /// Fast in the order of arrival; otherwise it takes time in proportion to what is skipped.
+    pub(super) fn done(&mut self, key: &MessageKey) {
+        if !key.is_stored {
+            return;
+        }
+        self.stored.done(key);
+        if let Some(arrived) = self.arrived.iter_mut().find(|arrived| !arrived.done && arrived.key == *key) {
+            arrived.done = true;
         }
         self.move_cursor();
     }
 
     fn move_cursor(&mut self) {
-        let seen = &self.seen;
-        let is_done = |entry: &mut (MailboxSeq, MessageId)| seen.get(&entry.1).copied().unwrap_or(true);
-        while let Some((seq, _)) = self.arrived.pop_front_if(is_done) {
-            self.cursor = seq;
+        while let Some(arrived) = self.arrived.pop_front_if(|arrived| arrived.done) {
+            self.cursor = arrived.seq;
             self.owes_ack = true;
         }
     }
@@ -85,5 +117,60 @@ impl Inbox {
     pub(super) fn take_ack(&mut self) -> Option<(Epoch, MailboxSeq)> {
         let epoch = self.epoch?;
         std::mem::take(&mut self.owes_ack).then_some((epoch, self.cursor))
+    }
+
+    /// Everything that waited has arrived, and with it what earlier connections could not acknowledge.
+    pub(super) fn caught_up(&mut self) {
+        self.owed_before = false;
+    }
+
+    /// Something the program is done with is not acknowledged yet.
+    pub(super) fn is_owing(&self) -> bool {
+        self.owes_ack || self.owed_before
+    }
+
+    /// Something an earlier connection did not acknowledge has not come again yet.
+    pub(super) fn is_owing_from_before(&self) -> bool {
+        self.owed_before
+    }
+}
+
+/// The last keys, and whether the program is done with them.
+#[derive(Debug)]
+struct Seen {
+    most: usize,
+    order: VecDeque<MessageKey>,
+    done: HashMap<MessageKey, bool, SeedableRandomState>,
+}
+
+impl Seen {
+    fn new(most: usize, hash_seed: u64) -> Self {
+        Self { most, order: VecDeque::new(), done: HashMap::with_hasher(hasher(hash_seed)) }
+    }
+
+    /// True if the key was not there. The oldest one makes room.
+    fn insert(&mut self, key: MessageKey) -> bool {
+        if self.done.contains_key(&key) {
+            return false;
+        }
+        if self.order.len() == self.most
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.done.remove(&oldest);
+        }
+        self.done.insert(key, false);
+        self.order.push_back(key);
+        true
+    }
+
+    fn done(&mut self, key: &MessageKey) {
+        if let Some(done) = self.done.get_mut(key) {
+            *done = true;
+        }
+    }
+
+    /// False for a key that was forgotten.
+    fn is_done(&self, key: &MessageKey) -> bool {
+        self.done.get(key).copied().unwrap_or(false)
     }
 }

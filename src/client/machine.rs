@@ -1,10 +1,15 @@
 //! The client's state machine: one login after another, with what outlives them.
+//!
+//! Time is passed in. Whoever runs it opens a transport at [`Client::connect_us`], calls [`Client::flush`]
+//! after every event and at [`Client::next_us`], and closes the transport on an error.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::inbox::Inbox;
+use super::inbox::{Inbox, MessageKey};
+use super::liveness::{Dead, Liveness};
 use super::outbox::{NewMessage, Outbox, SendReport};
+use super::reconnect::Reconnect;
 use crate::link::{ClientLink, ClientLinkConfig, LinkError, UserIdentity, make_login};
 use crate::relay::Window;
 use crate::rt::api::Now;
@@ -16,6 +21,10 @@ use crate::wire::{
 
 /// Plaintext written ahead of the network, in bytes: what is beyond waits in the outbox.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// Sealed bytes that the transport did not take, beyond which nothing is added to them.
+const UNSENT_BYTES_MAX: usize = 512 * 1024;
+/// From the beginning of an attempt to its WELCOME; after that it has failed.
+const LOGIN_US_MAX: u64 = 10_000_000;
 
 /// What a client is made of.
 pub struct ClientConfig {
@@ -27,7 +36,7 @@ pub struct ClientConfig {
     pub subscribe: Option<Window>,
     /// How long a message may wait for its final receipt, in microseconds.
     pub give_up_us: u64,
-    /// Seed of this client's tables.
+    /// Seed of this client's tables, and of the pauses between its connections.
     pub hash_seed: u64,
 }
 
@@ -36,7 +45,7 @@ pub struct ClientConfig {
 pub struct ReceivedMessage {
     /// Number in the mailbox; 0 for the ephemeral class.
     pub seq: MailboxSeq,
-    /// Its id; give it to [`Client::done`] when the message needs no second delivery.
+    /// The sender's id for it.
     pub id: MessageId,
     /// Who sent it, if the sender let that be known.
     pub from: Option<Address>,
@@ -44,6 +53,13 @@ pub struct ReceivedMessage {
     pub sent_ms: u64,
     /// What the sender sealed.
     pub payload: Vec<u8>,
+}
+
+impl ReceivedMessage {
+    /// What to give to [`Client::done`] when the message needs no second delivery.
+    pub fn key(&self) -> MessageKey {
+        MessageKey { from: self.from.unwrap_or(Address::NONE), id: self.id, is_stored: self.seq.0 > 0 }
+    }
 }
 
 /// What happened.
@@ -72,10 +88,12 @@ pub enum ClientEvent {
 pub enum Stage {
     /// There is none.
     Offline,
-    /// TLS and login are under way.
+    /// A transport is being opened, or TLS and login are under way.
     Opening,
     /// Logged in.
     Ready,
+    /// Goodbye was said: nothing more is sent.
+    Leaving,
 }
 
 /// A client without I/O.
@@ -86,6 +104,14 @@ pub struct Client {
     node: Option<NodeId>,
     frames: FrameStream,
     stage: Stage,
+    /// When the attempt under way began.
+    attempt_us: u64,
+    reconnect: Reconnect,
+    liveness: Liveness,
+    /// When to leave a node that goes away.
+    leave_at_us: Option<u64>,
+    /// More could be sent if the transport had taken what it was given.
+    is_blocked: bool,
     send_window: u32,
     outbox: Outbox,
     inbox: Inbox,
@@ -102,6 +128,15 @@ pub enum ClientError {
     /// The node sent something that is no frame.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// The login was not accepted in time.
+    #[error("the node did not answer the login within {} s", LOGIN_US_MAX / 1_000_000)]
+    LoginLate,
+    /// The node did not answer when it was asked whether it is there.
+    #[error("the node fell silent and does not answer")]
+    Silent,
+    /// The node said that it goes away, and it is this client's turn to come back.
+    #[error("the node goes away and asked to be connected again")]
+    GoingAway,
 }
 
 impl ClientError {
@@ -115,12 +150,18 @@ impl Client {
     /// A client that is offline.
     pub fn new(config: ClientConfig) -> Self {
         let inbox = Inbox::new(config.hash_seed);
+        let reconnect = Reconnect::new(config.hash_seed);
         Self {
             config,
             link: None,
             node: None,
             frames: FrameStream::new(),
             stage: Stage::Offline,
+            attempt_us: 0,
+            reconnect,
+            liveness: Liveness::default(),
+            leave_at_us: None,
+            is_blocked: false,
             send_window: 0,
             outbox: Outbox::default(),
             inbox,
@@ -134,20 +175,44 @@ impl Client {
         self.config.link = link;
     }
 
+    /// When the next attempt to connect may begin, in monotonic microseconds.
+    pub fn connect_us(&self) -> u64 {
+        self.reconnect.not_before_us()
+    }
+
+    /// Since when there is no login; `None` if there is one, or none was tried yet.
+    pub fn offline_since_us(&self) -> Option<u64> {
+        self.reconnect.offline_since_us()
+    }
+
+    /// A transport to the node is being opened: the time for the login runs. May be left out where that takes
+    /// none.
+    pub fn connecting(&mut self, now: Now) {
+        self.stage = Stage::Opening;
+        self.attempt_us = now.mono_us;
+        self.reconnect.attempt(now.mono_us);
+    }
+
     /// A transport to the node is open. Writes the first bytes to `out`.
-    pub fn connected(&mut self, out: &mut Vec<u8>) -> Result<(), ClientError> {
+    pub fn connected(&mut self, now: Now, out: &mut Vec<u8>) -> Result<(), ClientError> {
+        if self.stage != Stage::Opening {
+            self.connecting(now);
+        }
         self.link = Some(ClientLink::new(&self.config.link, out)?);
         self.frames = FrameStream::new();
-        self.stage = Stage::Opening;
         self.plain.clear();
         Ok(())
     }
 
-    /// The transport is gone. What has no receipt will be sent again after the next login.
-    pub fn disconnected(&mut self) {
+    /// The transport is gone, or could not be opened. What has no receipt will be sent again after the next
+    /// login.
+    pub fn disconnected(&mut self, now: Now) {
         self.link = None;
         self.node = None;
         self.stage = Stage::Offline;
+        self.leave_at_us = None;
+        self.is_blocked = false;
+        self.reconnect.lost(now.mono_us);
         self.outbox.connection_lost();
     }
 
@@ -155,6 +220,9 @@ impl Client {
     /// to be closed.
     pub fn receive(&mut self, now: Now, data: &mut [u8], out: &mut Vec<u8>) -> Result<(), ClientError> {
         let Some(mut link) = self.link.take() else { return Ok(()) };
+        if !data.is_empty() {
+            self.liveness.heard(now.mono_us);
+        }
         let was_established = link.is_established();
         let result = link.receive(data, out, &mut |plaintext| self.plaintext(now, plaintext));
         if result.is_ok() && link.is_established() && !was_established {
@@ -187,7 +255,7 @@ impl Client {
 
     fn frame(&mut self, now: Now, frame: ServerFrame<'_>) {
         match frame {
-            ServerFrame::Welcome(welcome) => self.welcome(&welcome),
+            ServerFrame::Welcome(welcome) => self.welcome(now, &welcome),
             ServerFrame::Receipt(receipt) if receipt.status == ReceiptStatus::Delivered => {
                 self.events.push_back(ClientEvent::Delivered { id: receipt.id });
             }
@@ -195,7 +263,8 @@ impl Client {
                 self.events.extend(self.outbox.receipt(now, &receipt).map(ClientEvent::Sent));
             }
             ServerFrame::Deliver(deliver) => {
-                if self.inbox.arrive(deliver.seq, deliver.id) {
+                let key = MessageKey { from: deliver.from, id: deliver.id, is_stored: deliver.seq.0 > 0 };
+                if self.inbox.arrive(deliver.seq, key) {
                     self.events.push_back(ClientEvent::Received(ReceivedMessage {
                         seq: deliver.seq,
                         id: deliver.id,
@@ -205,16 +274,26 @@ impl Client {
                     }));
                 }
             }
-            ServerFrame::CaughtUp { .. } => self.events.push_back(ClientEvent::CaughtUp),
+            ServerFrame::CaughtUp { .. } => {
+                self.inbox.caught_up();
+                self.events.push_back(ClientEvent::CaughtUp);
+            }
             ServerFrame::Close(close) => {
+                self.reconnect.stay_away(now.mono_us, close.retry_ms);
                 self.events.push_back(ClientEvent::Closed { code: close.code, retry_ms: close.retry_ms });
             }
-            ServerFrame::Pong { .. } | ServerFrame::GoAway { .. } => {}
+            ServerFrame::GoAway { spread_ms } => {
+                let at_us = self.reconnect.spread(now.mono_us, spread_ms);
+                self.leave_at_us.get_or_insert(at_us);
+            }
+            ServerFrame::Pong { .. } => {}
         }
     }
 
-    fn welcome(&mut self, welcome: &Welcome) {
+    fn welcome(&mut self, now: Now, welcome: &Welcome) {
         self.stage = Stage::Ready;
+        self.reconnect.ready();
+        self.liveness = Liveness::start(now.mono_us);
         self.send_window = welcome.send_window;
         if self.inbox.welcome(welcome.mailbox_epoch, welcome.cursor) {
             self.events.push_back(ClientEvent::EpochChanged);
@@ -250,15 +329,22 @@ impl Client {
     }
 
     /// The program is done with a message: it may be acknowledged.
-    pub fn done(&mut self, id: MessageId) {
-        self.inbox.done(id);
+    pub fn done(&mut self, message: MessageKey) {
+        self.inbox.done(&message);
     }
 
-    /// Appends to `out` what is to be sent now, sealed.
+    /// Appends to `out` what is to be sent now, sealed. `out` is what the transport did not take yet; while
+    /// that is much, nothing is added. On an error the transport is to be closed.
     pub fn flush(&mut self, now: Now, out: &mut Vec<u8>) -> Result<(), ClientError> {
+        self.check_time(now)?;
+        self.is_blocked = out.len() >= UNSENT_BYTES_MAX;
+        if self.is_blocked {
+            return Ok(());
+        }
         if self.stage == Stage::Ready {
             self.write_ack();
             self.outbox.write(now, self.send_window, &mut self.plain, OUTPUT_BYTES_MAX);
+            self.is_blocked = self.plain.len() >= OUTPUT_BYTES_MAX;
         }
         let Some(link) = self.link.as_mut().filter(|link| link.is_established()) else { return Ok(()) };
         if !self.plain.is_empty() {
@@ -266,8 +352,29 @@ impl Client {
             out.extend_from_slice(&self.plain);
             link.end_record(out, start)?;
             self.plain.clear();
+            self.liveness.said(now.mono_us);
         }
         Ok(())
+    }
+
+    /// What time alone brings about: a login that takes too long, a PING, a node that is gone.
+    fn check_time(&mut self, now: Now) -> Result<(), ClientError> {
+        match self.stage {
+            Stage::Offline => Ok(()),
+            Stage::Opening if now.mono_us >= self.attempt_us + LOGIN_US_MAX => Err(ClientError::LoginLate),
+            Stage::Opening => Ok(()),
+            Stage::Ready | Stage::Leaving => {
+                if self.leave_at_us.is_some_and(|at_us| at_us <= now.mono_us) {
+                    return Err(ClientError::GoingAway);
+                }
+                let is_due = self.liveness.tick(now.mono_us).map_err(|Dead| ClientError::Silent)?;
+                if is_due && self.stage == Stage::Ready {
+                    let ping = ClientFrame::Ping { request: RequestId(0), opaque: [0; 8] };
+                    ping.encode(&mut self.plain);
+                }
+                Ok(())
+            }
+        }
     }
 
     fn write_ack(&mut self) {
@@ -276,12 +383,24 @@ impl Client {
         }
     }
 
-    /// Says goodbye: the node closes when everything before is done.
+    /// Says goodbye: the node closes when everything before is done. What is done is acknowledged first;
+    /// nothing is sent afterwards, and what still arrives will arrive again at the next login.
     pub fn bye(&mut self) {
         if self.stage == Stage::Ready {
             self.write_ack();
             ClientFrame::Bye.encode(&mut self.plain);
+            self.stage = Stage::Leaving;
         }
+    }
+
+    /// Something the program is done with is not acknowledged yet.
+    pub fn is_owing(&self) -> bool {
+        self.inbox.is_owing()
+    }
+
+    /// A goodbye now would acknowledge everything that the program is done with.
+    pub fn may_leave(&self) -> bool {
+        self.stage == Stage::Ready && !self.inbox.is_owing_from_before()
     }
 
     /// What happened next, oldest first.
@@ -294,10 +413,17 @@ impl Client {
         self.events.pop_front()
     }
 
-    /// When [`Client::flush`] and [`Client::poll`] have something new without input, in monotonic
-    /// microseconds.
+    /// When there is something new without input, in monotonic microseconds, for [`Client::flush`],
+    /// [`Client::poll`], or to connect. After a flush it lies in the future, unless messages are to be polled.
     pub fn next_us(&self) -> Option<u64> {
-        self.outbox.next_us()
+        let by_stage = match self.stage {
+            Stage::Offline => Some(self.reconnect.not_before_us()),
+            Stage::Opening => Some(self.attempt_us + LOGIN_US_MAX),
+            Stage::Ready | Stage::Leaving => Some(self.liveness.due_us()),
+        };
+        let may_send = self.stage == Stage::Ready && !self.is_blocked;
+        let retry = may_send.then(|| self.outbox.retry_us(self.send_window)).flatten();
+        [by_stage, retry, self.leave_at_us, self.outbox.give_up_us()].into_iter().flatten().min()
     }
 
     /// Messages without a final receipt.

@@ -1,7 +1,19 @@
 //! Messages on their way to the node, in the order in which they were given, until each has a final receipt.
+//!
+//! # Promise
+//! Messages to one recipient are written in the order in which they were given, and up to `send_window` of them
+//! are under way at once. When the node refuses one for a passing reason, those under way behind it cannot be
+//! recalled and may be accepted before it. Nothing else overtakes it: until every refused message to that
+//! recipient has been sent again and answered, no message given after them is sent to that recipient, and the
+//! refused ones are sent again in their order, each not before its time. So two messages can change places only
+//! if both were under way at the same moment. Other recipients are not held up.
+//!
+//! # Failure model
+//! A connection may end with any number under way: they are sent again, in order, on the next one.
 
 use std::collections::VecDeque;
 
+use super::hold::Hold;
 use crate::rt::api::Now;
 use crate::wire::{
     Address, ClientFrame, MailboxSeq, MessageClass, MessageId, Receipt, ReceiptStatus, RejectReason,
@@ -42,6 +54,9 @@ pub struct SendReport {
     pub retry_ms: u32,
 }
 
+/// Pause before a message is sent again when the node gave no hint.
+const RETRY_UNHINTED_US: u64 = 100_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// To be sent, at once or not before a time.
@@ -65,6 +80,7 @@ pub(super) struct Outbox {
     pending: VecDeque<Pending>,
     next_request: u64,
     in_flight: u32,
+    hold: Hold,
 }
 
 impl Outbox {
@@ -86,6 +102,7 @@ impl Outbox {
         for pending in &mut self.pending {
             if pending.state == State::InFlight {
                 pending.state = State::Waiting { not_before_us: 0 };
+                self.hold.returned(&pending.message.to, pending.request);
             }
         }
     }
@@ -96,11 +113,13 @@ impl Outbox {
             return;
         }
         for pending in &mut self.pending {
+            let (to, request) = (pending.message.to, pending.request);
             match pending.state {
-                State::InFlight => continue,
-                // What comes later waits too: the order is the sender's.
-                State::Waiting { not_before_us } if not_before_us > now.mono_us => return,
-                State::Waiting { .. } => {}
+                State::Waiting { not_before_us } if not_before_us <= now.mono_us => {}
+                State::Waiting { .. } | State::InFlight => continue,
+            }
+            if !self.hold.allows(&to, request) {
+                continue;
             }
             if self.in_flight >= window || out.len() >= room_bytes {
                 return;
@@ -108,6 +127,7 @@ impl Outbox {
             pending.frame().encode(out);
             pending.state = State::InFlight;
             self.in_flight += 1;
+            self.hold.sent(&to, request);
         }
     }
 
@@ -118,14 +138,16 @@ impl Outbox {
         if pending.state == State::InFlight {
             self.in_flight -= 1;
         }
-        let again_us = now.mono_us + u64::from(receipt.retry_ms) * 1000;
+        let again_us = now.mono_us + retry_us(receipt.retry_ms);
         if let ReceiptStatus::Rejected(reason) = receipt.status
             && is_passing(reason)
             && again_us < pending.give_up_us
         {
             pending.state = State::Waiting { not_before_us: again_us };
+            self.hold.refused(pending.message.to, pending.request);
             return None;
         }
+        self.hold.ended(&pending.message.to, pending.request);
         let report = SendReport {
             request: receipt.request,
             id: receipt.id,
@@ -137,24 +159,36 @@ impl Outbox {
         Some(report)
     }
 
-    /// Ephemeral messages get no receipt unless asked for: they are done when they are written.
+    /// Takes out the oldest message if its time is over. All have the same time, so the oldest ends first.
     pub(super) fn give_up(&mut self, now: Now) -> Option<(RequestId, MessageId)> {
         let late = self.pending.front().is_some_and(|pending| pending.give_up_us <= now.mono_us);
         let pending = late.then(|| self.pending.pop_front()).flatten()?;
         if pending.state == State::InFlight {
             self.in_flight -= 1;
         }
+        self.hold.ended(&pending.message.to, pending.request);
         Some((pending.request, pending.message.id))
     }
 
-    /// When something here changes without the node's doing.
-    pub(super) fn next_us(&self) -> Option<u64> {
-        let retry = self.pending.iter().find_map(|pending| match pending.state {
-            State::Waiting { not_before_us } => Some(not_before_us),
-            State::InFlight => None,
-        });
-        let give_up = self.pending.front().map(|pending| pending.give_up_us);
-        retry.filter(|at_us| *at_us > 0).into_iter().chain(give_up).min()
+    /// When the next message is given up.
+    pub(super) fn give_up_us(&self) -> Option<u64> {
+        self.pending.front().map(|pending| pending.give_up_us)
+    }
+
+    /// When the next refused message is to be sent again. `None` while `window` is full: then a receipt has to
+    /// come first.
+    pub(super) fn retry_us(&self, window: u32) -> Option<u64> {
+        if self.in_flight >= window {
+            return None;
+        }
+        let not_before_us = |request: RequestId| {
+            let at = self.pending.binary_search_by_key(&request, |pending| pending.request).ok()?;
+            match self.pending[at].state {
+                State::Waiting { not_before_us } => Some(not_before_us),
+                State::InFlight => None,
+            }
+        };
+        self.hold.heads().filter_map(not_before_us).min()
     }
 }
 
@@ -175,6 +209,13 @@ impl Pending {
             sent_ms: self.sent_ms,
             payload: &message.payload,
         })
+    }
+}
+
+fn retry_us(retry_ms: u32) -> u64 {
+    match retry_ms {
+        0 => RETRY_UNHINTED_US,
+        hint_ms => u64::from(hint_ms) * 1000,
     }
 }
 

@@ -92,7 +92,7 @@ impl User {
                 },
                 ClientEvent::Received(message) => {
                     self.received.push((message.id, message.seq.0));
-                    self.client.done(message.id);
+                    self.client.done(message.key());
                 }
                 ClientEvent::EpochChanged => panic!("nothing was lost, but the epoch changed"),
                 ClientEvent::Closed { code, .. } => {

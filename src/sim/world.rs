@@ -272,12 +272,15 @@ impl World {
         let number = pick(&mut self.rng, self.users.len());
         let connected = self.pipes.iter().any(|pipe| pipe.user == number);
         if !connected {
+            if self.users[number].client.connect_us() > self.now.mono_us {
+                return;
+            }
             let at = pick(&mut self.rng, self.cores.len());
             let conn = self.cores[at].new_conn();
             self.pipes.push(Pipe::new(number, CoreId(at as u16), conn));
             let user = &mut self.users[number];
             user.unsent.clear();
-            user.client.connected(&mut user.unsent).unwrap();
+            user.client.connected(self.now, &mut user.unsent).unwrap();
             let peer = "192.0.2.1:1".parse().unwrap();
             return self.event(at, Event::Accepted { conn, peer });
         }
@@ -333,7 +336,7 @@ impl World {
     /// The end of a connection reaches both sides.
     fn close(&mut self, at: usize) {
         let pipe = self.pipes.swap_remove(at);
-        self.users[pipe.user].client.disconnected();
+        self.users[pipe.user].client.disconnected(self.now);
         let (core, conn) = (usize::from(pipe.core.0), pipe.conn);
         if let Some((buf, _)) = pipe.sending {
             self.event(core, Event::Sent { conn, buf, ok: false });
@@ -371,7 +374,7 @@ impl World {
     fn start_again(&mut self) {
         self.cores.clear();
         for pipe in self.pipes.drain(..) {
-            self.users[pipe.user].client.disconnected();
+            self.users[pipe.user].client.disconnected(self.now);
         }
         let cores = 1 + self.rng.below(3) as u16;
         self.cores = self.machine.start(self.now, cores);

@@ -270,7 +270,7 @@ async fn exchange(at: SocketAddr, shared: &Shared) {
                 }
                 ClientEvent::Received(message) => {
                     assert_eq!(message.payload, number.to_be_bytes());
-                    receiver.client().done(message.id);
+                    receiver.client().done(message.key());
                     arrived = true;
                 }
                 ClientEvent::Ready { .. } => {

@@ -73,7 +73,7 @@ pub async fn take_all(driver: &mut Driver) -> Vec<(u128, Vec<u8>)> {
     loop {
         match next(driver).await {
             ClientEvent::Received(message) => {
-                driver.client().done(message.id);
+                driver.client().done(message.key());
                 taken.push((u128::from_be_bytes(message.id.0), message.payload));
             }
             ClientEvent::CaughtUp => return taken,

@@ -136,7 +136,7 @@ impl TrineClient {
             }
             ClientEvent::Received(message) => {
                 done.extend(stamp_of(&message.payload));
-                self.client.done(message.id);
+                self.client.done(message.key());
             }
             ClientEvent::Ready { .. } | ClientEvent::CaughtUp => {}
             unexpected => {
@@ -149,8 +149,8 @@ impl TrineClient {
 }
 
 impl Protocol for TrineClient {
-    fn open(&mut self, _now: Now, out: &mut Vec<u8>) -> Result<()> {
-        self.client.connected(out).map_err(|error| client_failed(&error))
+    fn open(&mut self, now: Now, out: &mut Vec<u8>) -> Result<()> {
+        self.client.connected(now, out).map_err(|error| client_failed(&error))
     }
 
     fn is_ready(&self) -> bool {

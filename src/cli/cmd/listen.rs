@@ -86,7 +86,7 @@ async fn receive(options: &ListenOptions) -> Result<Exit, CliError> {
         match event {
             ClientEvent::Received(message) => {
                 print(&mut output, options.json, &message)?;
-                session.driver.client().done(message.id);
+                session.driver.client().done(message.key());
                 left = left.map(|left| left - 1);
             }
             ClientEvent::Ready { node } => {

@@ -83,7 +83,7 @@ impl Recipient {
     }
 
     fn arrived(&mut self, message: ReceivedMessage) {
-        self.driver.client().done(message.id);
+        self.driver.client().done(message.key());
         self.arrivals.push(Arrival {
             number: self.numbering.number(message.id),
             at_us: self.driver.clock().mono_us(),
