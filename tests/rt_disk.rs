@@ -171,10 +171,12 @@ fn many_operations_in_flight_end_once_each() {
 }
 
 #[test]
-fn a_segment_that_exists_is_not_prepared_again() {
+fn a_segment_that_holds_something_is_not_prepared_again_and_a_blank_one_is() {
     let dir = directory();
     let disk = Disk::start(dir.path(), 0);
     assert_eq!(disk.prepare(SEGMENT, SEGMENT_BYTES).result, Ok(0));
+    assert_eq!(disk.prepare(SEGMENT, SEGMENT_BYTES).result, Ok(0), "as after an attempt that failed late");
+    assert_eq!(disk.write(0, 1, AlignedBuf::zeroed(BLOCK_BYTES), BLOCK_BYTES).result, Ok(BLOCK_BYTES));
     assert_eq!(disk.prepare(SEGMENT, SEGMENT_BYTES).result, Err(Errno(libc::EEXIST)));
 }
 
