@@ -141,9 +141,9 @@ async fn wait_for_signal(signals: &mut ShutdownSignals, readiness: &ReadinessCel
 /// How a drain came to its end.
 #[derive(Debug, PartialEq, Eq)]
 enum Drained<T> {
-    ByItself(T),
-    BySignal,
-    ByDeadline,
+    Ended(T),
+    Signalled,
+    TimedOut,
 }
 
 /// Waits until `joined` is done, a signal comes or the time is up.
@@ -154,12 +154,12 @@ async fn until_drained<T>(
 ) -> Drained<T> {
     tokio::select! {
         biased;
-        joined = joined => Drained::ByItself(joined),
+        joined = joined => Drained::Ended(joined),
         signal = signal => {
             debug_assert!(matches!(signal, Shutdown::AtOnce(_)));
-            Drained::BySignal
+            Drained::Signalled
         }
-        () = tokio::time::sleep(drain_max) => Drained::ByDeadline,
+        () = tokio::time::sleep(drain_max) => Drained::TimedOut,
     }
 }
 
@@ -177,13 +177,13 @@ async fn drain(
     node.shutdown();
     let joined = tokio::task::spawn_blocking(|| node.join());
     match until_drained(joined, signals.next(), drain_max).await {
-        Drained::ByItself(Ok(ended)) => {
+        Drained::Ended(Ok(ended)) => {
             ended.map(|()| Exit::Ok).or_else(|error: JoinError| failed(error.to_string()))
         }
-        Drained::ByItself(Err(error)) => failed(error.to_string()),
+        Drained::Ended(Err(error)) => failed(error.to_string()),
         // What was acknowledged is on disk; nothing else is owed to anybody.
-        Drained::BySignal => std::process::exit(i32::from(Exit::Interrupted.code())),
-        Drained::ByDeadline => failed(left_over(&rings, drain_max)),
+        Drained::Signalled => std::process::exit(i32::from(Exit::Interrupted.code())),
+        Drained::TimedOut => failed(left_over(&rings, drain_max)),
     }
 }
 
@@ -252,10 +252,10 @@ mod tests {
     async fn a_drain_ends_by_itself_by_a_second_signal_or_by_its_deadline() {
         let (short, long) = (Duration::from_millis(1), Duration::from_secs(3_600));
         let by_itself = until_drained(ready(7), pending(), long).await;
-        assert_eq!(by_itself, Drained::ByItself(7));
+        assert_eq!(by_itself, Drained::Ended(7));
         let second = ready(Shutdown::AtOnce(Signal::Terminate));
-        assert_eq!(until_drained(pending::<u8>(), second, long).await, Drained::BySignal);
-        assert_eq!(until_drained(pending::<u8>(), pending(), short).await, Drained::ByDeadline);
+        assert_eq!(until_drained(pending::<u8>(), second, long).await, Drained::Signalled);
+        assert_eq!(until_drained(pending::<u8>(), pending(), short).await, Drained::TimedOut);
     }
 
     #[test]

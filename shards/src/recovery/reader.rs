@@ -1,5 +1,5 @@
-//! Sequential reading of one segment through a window of bounded size: as much as the largest file so far could
-//! fill, at most 2 MiB.
+//! Sequential reading of one segment through a window of bounded size: as much as the largest file so far
+//! could fill, at most 2 MiB.
 //!
 //! Reads are 1 MiB. If one fails, its blocks are read one by one; those that still fail become zeros and are
 //! remembered, so that damage is judged block by block and one bad block does not hide its neighbours.
