@@ -190,6 +190,7 @@ fn connections_beyond_what_the_limit_of_descriptors_leaves_are_closed_at_once() 
     taken.iter().for_each(|stream| round_trip(stream, b"in", 2));
     assert_eq!(connect(&node).read(&mut [0; 8]).unwrap_or(0), 0, "one too many is closed");
     eventually("it is counted", || stats.accepts_shed.get() == 1);
+    eventually("the logic hears of it", || seen.accept_failed.load(Ordering::Relaxed) == 1);
     assert_eq!(stats.accepts_failed.get(), 0, "the kernel never had to refuse");
     drop(taken);
     eventually("all are closed", || seen.closed.load(Ordering::Relaxed) == plan.connections as u64);
