@@ -7,12 +7,17 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rt_common::disk::{Disk, LANE, SEGMENT, SEGMENT_BYTES, directory};
 use rt_common::*;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shards::AlignedBuf;
+use shards::io::{BLOCK_BYTES, DiskOp, OpId, SegmentId, Volume};
 use trine::rt::clock::Clock;
 use trine::rt::crossing::{CrossingSizes, Doorbell, mesh};
+use trine::rt::descriptors::DescriptorPlan;
 use trine::rt::executor::CoreContext;
 use trine::rt::ring::{CoreControl, Driver, DriverSetup, HandOvers, RingConfig, Turn};
+use trine::rt::volume::FsVolume;
 
 /// One test of this binary at a time: they change limits of the process and count its descriptors.
 #[allow(clippy::disallowed_types, reason = "tests of one binary share a process")]
@@ -154,4 +159,83 @@ fn a_full_connection_table_sheds_new_connections_and_takes_them_again_later() {
     eventually("one is gone", || seen.closed.load(Ordering::Relaxed) == 1);
     round_trip(&connect(&node), b"three", 5);
     stop(node);
+}
+
+/// While it lives, this process may open no descriptor numbered `limit` or above.
+struct Lowered(Rlimit);
+
+impl Lowered {
+    fn to(limit: u64) -> Self {
+        let before = getrlimit(Resource::Nofile);
+        let lowered = Rlimit { current: Some(limit), maximum: before.maximum };
+        setrlimit(Resource::Nofile, lowered).expect("lowering is always allowed");
+        Self(before)
+    }
+}
+
+impl Drop for Lowered {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.0).expect("back to where it was");
+    }
+}
+
+#[test]
+fn connections_beyond_what_the_limit_of_descriptors_leaves_are_closed_at_once() {
+    alone!();
+    let lowered = Lowered::to(230);
+    let plan = DescriptorPlan::now(1, 0, RingConfig::default().connections_max);
+    let Some((node, seen)) = start_echo(1, RingConfig::default()) else { return };
+    let stats = Arc::clone(&node.stats()[0]);
+    let taken: Vec<_> = (0..plan.connections).map(|_| connect(&node)).collect();
+    taken.iter().for_each(|stream| round_trip(stream, b"in", 2));
+    assert_eq!(connect(&node).read(&mut [0; 8]).unwrap_or(0), 0, "one too many is closed");
+    eventually("it is counted", || stats.accepts_shed.get() == 1);
+    eventually("the logic hears of it", || seen.accept_failed.load(Ordering::Relaxed) == 1);
+    assert_eq!(stats.accepts_failed.get(), 0, "the kernel never had to refuse");
+    drop(taken);
+    eventually("all are closed", || seen.closed.load(Ordering::Relaxed) == plan.connections as u64);
+    drop(lowered);
+    stop(node);
+}
+
+/// A store of one lane with two blank segments.
+fn store() -> tempfile::TempDir {
+    let dir = directory();
+    let volume = FsVolume::open(dir.path()).expect("a directory of our own");
+    volume.create_lane(LANE).expect("a lane");
+    for segment in [SEGMENT, SegmentId(2)] {
+        volume.create_segment(LANE, segment, SEGMENT_BYTES).expect("there is room");
+    }
+    dir
+}
+
+#[test]
+fn a_lane_that_was_used_once_needs_no_descriptor_for_its_other_segments() {
+    alone!();
+    let dir = store();
+    let disk = Disk::start(dir.path(), 0);
+    assert_eq!(disk.read(0, BLOCK_BYTES).result, Ok(BLOCK_BYTES));
+    let _none = Lowered::to(0);
+    let (buf, len) = (AlignedBuf::zeroed(BLOCK_BYTES), BLOCK_BYTES);
+    let other = DiskOp::Read { lane: LANE, segment: SegmentId(2), offset: 0, buf, len, op: OpId(4) };
+    assert_eq!(disk.ask(other).result, Ok(BLOCK_BYTES));
+    assert_eq!(disk.stats().disk_put_off.get(), 0);
+}
+
+#[test]
+fn disk_operations_that_find_no_descriptor_wait_for_one_and_then_succeed() {
+    alone!();
+    let dir = store();
+    let disk = Disk::start(dir.path(), 0);
+    let none = Lowered::to(0);
+    let (buf, len) = (AlignedBuf::zeroed(BLOCK_BYTES), BLOCK_BYTES);
+    disk.submit(DiskOp::Write { lane: LANE, segment: SEGMENT, offset: 0, buf, len, op: OpId(1) });
+    disk.submit(DiskOp::Prepare { lane: LANE, segment: SegmentId(3), size: SEGMENT_BYTES, op: OpId(2) });
+    let stats = disk.stats();
+    eventually("both were put off", || stats.disk_put_off.get() >= 4);
+    assert!(stats.turns.get() < 200, "{} turns for a few retries", stats.turns.get());
+    drop(none);
+    let mut done = [disk.await_done(), disk.await_done()].map(|done| (done.op.0, done.result));
+    done.sort_unstable_by_key(|(op, _)| *op);
+    assert_eq!(done, [(1, Ok(BLOCK_BYTES)), (2, Ok(0))]);
 }

@@ -1,6 +1,11 @@
 //! The housekeeping thread of a node: starts the cores, serves HTTP, waits for signals, drains.
+//!
+//! A drain ends in time: by itself, by a second signal, or by its deadline. Whichever it is, what was
+//! acknowledged is on disk.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::{CliError, Exit};
 use super::output::Output;
@@ -10,19 +15,26 @@ use crate::admin::{AdminState, Readiness, ReadinessCell, Shutdown, ShutdownSigna
 use crate::config::{Config, Cores};
 use crate::node::{Assembly, AssemblyError};
 use crate::rt::clock::Clock;
-use crate::rt::executor::{RunningNode, StartError};
+use crate::rt::executor::{JoinError, RunningNode, StartError};
 use crate::rt::preflight;
+use crate::rt::ring::RingStats;
 use crate::stats::{CoreStats, Vocabulary, per_core};
 use crate::wire::{CloseCode, RejectReason};
 
 /// Machines with at least this many processors keep one free for everything that is not a core.
 const PROCESSORS_TO_SPARE_ONE: usize = 4;
+/// How far the wall clock may be behind the moment at which the store was made, in milliseconds: more than
+/// two machines in different time zones, set to local time by mistake, differ.
+const CLOCK_BEHIND_MAX_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Runs a node until it is told to stop.
 pub fn run(config: Config, dir: NodeDir) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::new(Exit::Host, error.to_string()))?;
-    runtime.block_on(run_until_signal(config, dir))
+    let exit = runtime.block_on(run_until_signal(config, dir));
+    // A drain that did not end must not hold up the end of the process.
+    runtime.shutdown_background();
+    exit
 }
 
 async fn run_until_signal(config: Config, dir: NodeDir) -> Result<Exit, CliError> {
@@ -30,6 +42,7 @@ async fn run_until_signal(config: Config, dir: NodeDir) -> Result<Exit, CliError
     let mut signals = ShutdownSignals::install().map_err(host)?;
     let clock = Clock::start();
     let started = clock.now();
+    check_clock(started.wall_ms, dir.store.created_ms())?;
     let node_id = dir.key.node_id().to_string();
     let cores = choose_cores(config.cores, dir.store.lanes());
     check_host(&config, dir.store.lanes(), cores)?;
@@ -51,14 +64,29 @@ async fn run_until_signal(config: Config, dir: NodeDir) -> Result<Exit, CliError
         started,
     };
     let admin = tokio::spawn(serve(http, state, std::future::pending()));
+    let drain_max = config.deadlines.drain.as_duration();
     let node = start(config, cores, dir, &stats, clock).await?;
     readiness.set(Readiness::Ready);
     let listen = node.address().map(|addr| addr.to_string()).unwrap_or_default();
     Output::stdout().line(&format!("ready: node {node_id} on {listen}, {cores} cores, http {http_addr}"))?;
 
-    let exit = wait(node, &mut signals, &readiness, &stats).await;
+    wait_for_signal(&mut signals, &readiness, &stats).await;
+    let exit = drain(node, &mut signals, &readiness, drain_max).await;
     admin.abort();
     exit
+}
+
+/// Refuses a wall clock that is before the store's own past: messages would live for as long as it is wrong.
+fn check_clock(now_ms: u64, created_ms: u64) -> Result<(), CliError> {
+    if now_ms.saturating_add(CLOCK_BEHIND_MAX_MS) >= created_ms {
+        return Ok(());
+    }
+    let behind_h = (created_ms - now_ms) / 3_600_000;
+    let message = format!(
+        "the system's clock is {behind_h} h before the moment at which this store was made, so it cannot be \
+         right; set it (timedatectl, chronyc makestep) and start again"
+    );
+    Err(CliError::new(Exit::Host, message))
 }
 
 /// Looks at the machine before anything is started; says everything that is missing at once.
@@ -96,39 +124,78 @@ async fn start(
     })
 }
 
-/// Waits for the first signal, then for the cores to drain or for a second signal.
-async fn wait(
-    node: RunningNode,
-    signals: &mut ShutdownSignals,
-    readiness: &ReadinessCell,
-    stats: &Arc<[CoreStats]>,
-) -> Result<Exit, CliError> {
-    let mut watch = tokio::time::interval(std::time::Duration::from_secs(1));
+/// Waits for the first signal, and keeps the readiness right meanwhile.
+async fn wait_for_signal(signals: &mut ShutdownSignals, readiness: &ReadinessCell, stats: &Arc<[CoreStats]>) {
+    let mut watch = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
-            _ = signals.next() => break,
+            _ = signals.next() => return,
             _ = watch.tick() => {
                 let read_only = stats.iter().any(|core| core.log.lanes_read_only.get() > 0);
                 readiness.set(if read_only { Readiness::StoreReadOnly } else { Readiness::Ready });
             }
         }
     }
+}
+
+/// How a drain came to its end.
+#[derive(Debug, PartialEq, Eq)]
+enum Drained<T> {
+    Ended(T),
+    Signalled,
+    TimedOut,
+}
+
+/// Waits until `joined` is done, a signal comes or the time is up.
+async fn until_drained<T>(
+    joined: impl Future<Output = T>,
+    signal: impl Future<Output = Shutdown>,
+    drain_max: Duration,
+) -> Drained<T> {
+    tokio::select! {
+        biased;
+        joined = joined => Drained::Ended(joined),
+        signal = signal => {
+            debug_assert!(matches!(signal, Shutdown::AtOnce(_)));
+            Drained::Signalled
+        }
+        () = tokio::time::sleep(drain_max) => Drained::TimedOut,
+    }
+}
+
+/// Asks the cores to drain and waits for them, for a second signal or for the deadline.
+async fn drain(
+    node: RunningNode,
+    signals: &mut ShutdownSignals,
+    readiness: &ReadinessCell,
+    drain_max: Duration,
+) -> Result<Exit, CliError> {
+    let failed = |message| Err(CliError::new(Exit::Failed, message));
     readiness.set(Readiness::Draining);
     tracing::info!("draining; a second signal stops at once");
+    let rings = node.stats();
     node.shutdown();
-    let drained = tokio::task::spawn_blocking(|| node.join());
-    tokio::select! {
-        joined = drained => match joined {
-            Ok(Ok(())) => Ok(Exit::Ok),
-            Ok(Err(error)) => Err(CliError::new(Exit::Failed, error.to_string())),
-            Err(error) => Err(CliError::new(Exit::Failed, error.to_string())),
-        },
-        signal = signals.next() => {
-            debug_assert!(matches!(signal, Shutdown::AtOnce(_)));
-            // What was acknowledged is on disk; nothing else is owed to anybody.
-            std::process::exit(i32::from(Exit::Interrupted.code()));
+    let joined = tokio::task::spawn_blocking(|| node.join());
+    match until_drained(joined, signals.next(), drain_max).await {
+        Drained::Ended(Ok(ended)) => {
+            ended.map(|()| Exit::Ok).or_else(|error: JoinError| failed(error.to_string()))
         }
+        Drained::Ended(Err(error)) => failed(error.to_string()),
+        // What was acknowledged is on disk; nothing else is owed to anybody.
+        Drained::Signalled => std::process::exit(i32::from(Exit::Interrupted.code())),
+        Drained::TimedOut => failed(left_over(&rings, drain_max)),
     }
+}
+
+/// What a drain that did not end has left.
+fn left_over(rings: &[Arc<RingStats>], drain_max: Duration) -> String {
+    let connections: u64 = rings.iter().map(|ring| ring.connections.get()).sum();
+    let disk: u64 = rings.iter().map(|ring| ring.disk_in_flight.get()).sum();
+    format!(
+        "the node did not drain in {drain_max:?}: {connections} connections and {disk} disk operations were \
+         left; what was acknowledged is on disk. Look at the disk if operations were left, or raise \
+         deadlines.drain"
+    )
 }
 
 fn choose_cores(wanted: Cores, lanes: u16) -> u16 {
@@ -157,5 +224,45 @@ fn code_name(vocabulary: Vocabulary, code: u8) -> Option<&'static str> {
             4 => Some("relayed"),
             _ => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+    use crate::admin::Signal;
+
+    const DAY_MS: u64 = 86_400_000;
+
+    #[test]
+    fn a_clock_more_than_a_day_before_the_store_was_made_is_refused_with_the_fix() {
+        let created = 20_000 * DAY_MS;
+        for now in [created, created + DAY_MS, created - DAY_MS] {
+            assert!(check_clock(now, created).is_ok(), "{now}");
+        }
+        let error = check_clock(created - DAY_MS - 1, created).unwrap_err();
+        assert_eq!(error.exit(), Exit::Host);
+        assert!(error.to_string().contains("24 h before") && error.to_string().contains("timedatectl"));
+        assert!(check_clock(0, created).is_err(), "a machine whose clock has lost its battery");
+    }
+
+    #[tokio::test]
+    async fn a_drain_ends_by_itself_by_a_second_signal_or_by_its_deadline() {
+        let (short, long) = (Duration::from_millis(1), Duration::from_secs(3_600));
+        let by_itself = until_drained(ready(7), pending(), long).await;
+        assert_eq!(by_itself, Drained::Ended(7));
+        let second = ready(Shutdown::AtOnce(Signal::Terminate));
+        assert_eq!(until_drained(pending::<u8>(), second, long).await, Drained::Signalled);
+        assert_eq!(until_drained(pending::<u8>(), pending(), short).await, Drained::TimedOut);
+    }
+
+    #[test]
+    fn a_drain_that_did_not_end_says_what_was_left() {
+        let rings = [Arc::new(RingStats::default()), Arc::new(RingStats::default())];
+        let said = left_over(&rings, Duration::from_secs(30));
+        assert!(said.contains("in 30s: 0 connections and 0 disk operations"), "{said}");
+        assert!(said.contains("deadlines.drain"), "{said}");
     }
 }

@@ -14,8 +14,8 @@ const CONNECTION: Size = Size::kib(12);
 const HALF_OPEN: Size = Size::kib(24);
 /// A mailbox with its devices' cursors, without messages.
 const MAILBOX: Size = Size::kib(1);
-/// One remembered message id.
-const DEDUP_ID: Size = Size::bytes(16);
+/// One remembered message id: its place in the order of arrival and in the table, with the room both keep.
+const DEDUP_ID: Size = Size::bytes(96);
 /// One queued message's place in the index; its payload is in the log.
 const QUEUED_MESSAGE: Size = Size::bytes(48);
 /// Rings, buffer pools, log batches and crossings of one core.
@@ -71,9 +71,10 @@ impl Budget {
     }
 }
 
-/// Ids one core may remember if every mailbox is full of them.
+/// Ids one core may remember: as many as its mailboxes may, within the core's own limit.
 fn dedup_ids(limits: &Limits) -> u64 {
-    u64::from(limits.mailboxes_per_core_max) * u64::from(limits.dedup_ids_max)
+    let mailboxes = u64::from(limits.mailboxes_per_core_max) * u64::from(limits.dedup_ids_max);
+    mailboxes.min(limits.dedup_ids_per_core_max.into())
 }
 
 impl fmt::Display for Budget {
@@ -144,11 +145,18 @@ mod tests {
 
     #[test]
     fn the_total_grows_with_the_cores_and_cannot_overflow() {
-        let mut config = Config::default();
-        let one = Budget::of(&config, 1).total_bytes();
-        assert_eq!(Budget::of(&config, 3).total_bytes(), 3 * one);
-        config.limits.mailboxes_per_core_max = u32::MAX;
-        config.limits.dedup_ids_max = u32::MAX;
-        assert_eq!(Budget::of(&config, 9).total_bytes(), u64::MAX);
+        let one = Budget::of(&Config::default(), 1);
+        assert_eq!(Budget::of(&Config::default(), 3).total_bytes(), 3 * one.total_bytes());
+        let line = BudgetLine { what: "anything", per_core: u64::MAX, each: Size::bytes(2) };
+        let two_lines = Budget { lines: vec![line.clone(), line], cores: 9 };
+        assert_eq!(two_lines.total_bytes(), u64::MAX);
+    }
+
+    #[test]
+    fn remembered_ids_are_bounded_by_the_mailboxes_and_by_the_core() {
+        let mut limits = Limits { mailboxes_per_core_max: 10, dedup_ids_max: 100, ..Limits::default() };
+        assert_eq!(dedup_ids(&limits), 1_000);
+        limits.dedup_ids_per_core_max = 300;
+        assert_eq!(dedup_ids(&limits), 300);
     }
 }

@@ -52,6 +52,8 @@ pub struct Limits {
     pub ttl_max: Span,
     /// Message ids remembered per mailbox to recognise repetitions.
     pub dedup_ids_max: u32,
+    /// Message ids remembered on one core, over all mailboxes.
+    pub dedup_ids_per_core_max: u32,
     /// How long a message id is remembered.
     pub dedup_window: Span,
 }
@@ -79,12 +81,13 @@ impl Default for Limits {
             ttl_default: Span::days(30),
             ttl_max: Span::days(30),
             dedup_ids_max: 4_096,
+            dedup_ids_per_core_max: 4_194_304,
             dedup_window: Span::hours(24),
         }
     }
 }
 
-/// How long a connection may take over each step before it is closed.
+/// How long a connection may take over each step before it is closed, and a node over its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deadlines {
@@ -96,6 +99,8 @@ pub struct Deadlines {
     pub stall: Span,
     /// Without a frame from the peer.
     pub idle: Span,
+    /// From the request to stop until the node has drained.
+    pub drain: Span,
 }
 
 impl Default for Deadlines {
@@ -105,6 +110,7 @@ impl Default for Deadlines {
             login: Span::seconds(3),
             stall: Span::seconds(30),
             idle: Span::seconds(600),
+            drain: Span::seconds(30),
         }
     }
 }

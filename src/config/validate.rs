@@ -125,6 +125,7 @@ impl Check {
         self.range("limits.ttl_max", l.ttl_max, Span::seconds(1), Span::days(365));
         self.range("limits.ttl_default", l.ttl_default, Span::seconds(1), Span::days(365));
         self.range("limits.dedup_ids_max", l.dedup_ids_max, 1, million);
+        self.range("limits.dedup_ids_per_core_max", l.dedup_ids_per_core_max, 1, 1000 * million);
         self.range("limits.dedup_window", l.dedup_window, Span::seconds(1), Span::days(30));
         self.order(("limits.ttl_default", l.ttl_default), ("limits.ttl_max", l.ttl_max));
         self.order(
@@ -134,6 +135,10 @@ impl Check {
         self.order(
             ("limits.mailbox_messages_max", l.mailbox_messages_max),
             ("limits.queued_messages_per_core_max", l.queued_messages_per_core_max),
+        );
+        self.order(
+            ("limits.dedup_ids_max", l.dedup_ids_max),
+            ("limits.dedup_ids_per_core_max", l.dedup_ids_per_core_max),
         );
         // Else a resend after a lost connection could be taken for a new message.
         self.order(
@@ -148,6 +153,7 @@ impl Check {
         self.range("deadlines.login", d.login, min, hour);
         self.range("deadlines.stall", d.stall, min, hour);
         self.range("deadlines.idle", d.idle, Span::seconds(1), Span::days(7));
+        self.range("deadlines.drain", d.drain, min, hour);
     }
 }
 
@@ -171,6 +177,8 @@ mod tests {
             (|c| c.limits.send_window_max = 0, "limits.send_window_max = 0", "between 1 and 8192"),
             (|c| c.limits.ttl_default = Span::days(31), "limits.ttl_default = 31d", "lower the first"),
             (|c| c.limits.dedup_ids_max = 100, "limits.send_window_max = 512", "raise the second"),
+            (|c| c.limits.dedup_ids_per_core_max = 4_095, "limits.dedup_ids_max = 4096", "raise the second"),
+            (|c| c.deadlines.drain = Span::hours(2), "deadlines.drain = 2h", "between 100ms and 1h"),
             (|c| c.deadlines.login = Span::ms(1), "deadlines.login = 1ms", "between 100ms and 1h"),
         ];
         for (change, key, fix) in cases {

@@ -56,7 +56,8 @@ pub enum Event<'a> {
     /// The connection ended. It is the last event of this `conn`, and comes after every buffer has returned,
     /// also when the logic itself closed it.
     Closed { conn: ConnId, cause: CloseCause },
-    /// The kernel refused a new connection, e.g. with `EMFILE`. The listener is armed again by the runtime.
+    /// A new connection was not taken: the kernel refused it, e.g. with `EMFILE`, or this core has as many as
+    /// it may (also `EMFILE`). The listener is armed again by the runtime.
     AcceptFailed { errno: Errno },
     /// A disk operation ended.
     Disk(DiskDone),

@@ -39,6 +39,7 @@ use socket2::Socket;
 use super::api::{CoreId, CoreLogic};
 use super::clock::Clock;
 use super::crossing::{CoreCrossings, CrossingSizes, Doorbell, MAX_CORES, doorbells, mesh_with};
+use super::descriptors::DescriptorPlan;
 use super::ring::{
     AbortOnPanic, ColdQueue, CoreControl, DiskSetup, Driver, DriverSetup, HandOvers, PeerCore, RingConfig,
     RingStats, Turn,
@@ -223,6 +224,7 @@ where
     F: FnOnce(CoreContext<R>) -> Result<L, E> + Send + 'static,
 {
     let processors = choose_processors(factories.len())?;
+    let setup = share_descriptors(setup, factories.len() as u16)?;
     let (sockets, address) = bind(setup.listen, factories.len() as u16)?;
     // Before any core: the helper thread inherits the processors this thread may use, not those of a pinned
     // core.
@@ -250,6 +252,23 @@ fn choose_processors(count: usize) -> Result<Vec<usize>, StartError> {
         return Err(StartError::Processors { wanted: count, allowed: allowed.len() });
     }
     Ok(allowed[..count].to_vec())
+}
+
+/// Gives every core its share of descriptors.
+fn share_descriptors(mut setup: NodeSetup, cores: u16) -> Result<NodeSetup, StartError> {
+    let lanes = setup.volume.as_ref().map_or(Ok(0), |volume| volume.lanes());
+    let lanes = lanes.map_err(|source| StartError::System { action: "listing the lanes", source })?;
+    let plan = DescriptorPlan::now(cores, lanes, setup.ring.connections_max);
+    setup.ring.connections_max = plan.connections;
+    setup.ring.segment_files_max = plan.segment_files;
+    tracing::info!(
+        limit = plan.limit,
+        reserved = plan.reserved,
+        segment_files_per_core = plan.segment_files,
+        connections_per_core = plan.connections,
+        "descriptors"
+    );
+    Ok(setup)
 }
 
 type Bound = (Vec<Option<Socket>>, Option<SocketAddr>);

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod clock;
 pub mod crossing;
+pub mod descriptors;
 pub mod entropy;
 pub mod executor;
 pub mod files;

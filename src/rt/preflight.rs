@@ -13,7 +13,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use shards::io::BLOCK_BYTES;
 
+use super::descriptors::DescriptorPlan;
 use super::ring::RingConfig;
+use super::volume::lanes_in;
 
 /// The oldest kernel that runs a node: the first with `DEFER_TASKRUN`.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -23,10 +25,6 @@ const KERNEL_ADVISED: (u32, u32) = (6, 12);
 /// rings.
 const GLOMMIO_MEMLOCK_BYTES: u64 = 512 << 10;
 const GLOMMIO_MEMLOCK_PER_CORE_BYTES: u64 = 3 * (64 << 10);
-/// Descriptors per core that are no connections: rings, eventfds, open segments.
-const DESCRIPTORS_PER_CORE: u64 = 1_100;
-/// Fewer connections than this per core are not worth a start.
-const CONNECTIONS_MIN: u64 = 64;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -97,12 +95,15 @@ pub fn check(cores: u16, ring: &RingConfig, data: Option<&Path>) -> Report {
     if memlock_limit.is_some() && !exempt {
         refuse_huge_pages();
     }
+    let limit = raise_descriptors();
+    // A directory that cannot be read is found missing below.
+    let lanes = data.and_then(|data| lanes_in(data).ok()).unwrap_or(0);
     let mut checks = vec![
         kernel(&kernel_release()),
         io_uring_allowed(std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().as_deref()),
         ring_features(probe()),
         memlock(memlock_limit, cores, ring, exempt),
-        descriptors(raise_descriptors(), cores, ring),
+        descriptors(DescriptorPlan::of(limit, cores, lanes, ring.connections_max)),
     ];
     checks.extend(data.map(|data| direct_io(data, direct_alignment(data))));
     Report { checks }
@@ -260,18 +261,18 @@ fn raise_descriptors() -> Option<u64> {
     }
 }
 
-fn descriptors(limit: Option<u64>, cores: u16, ring: &RingConfig) -> Check {
+fn descriptors(plan: DescriptorPlan) -> Check {
     let name = "descriptors";
-    let Some(limit) = limit else { return ok(name, "no limit".into()) };
-    let own = u64::from(cores) * DESCRIPTORS_PER_CORE;
-    let connections = limit.saturating_sub(own);
-    let found = format!("{limit} allowed, {connections} of them for connections");
+    let DescriptorPlan { reserved, connections, wanted, is_too_low, .. } = plan;
+    let Some(limit) = plan.limit else { return ok(name, "no limit".into()) };
+    let kept = format!("{limit} allowed, {reserved} of them kept for files and rings");
     let fix = "ulimit -n, or LimitNOFILE= in the unit; one descriptor per connection";
-    if connections < u64::from(cores) * CONNECTIONS_MIN {
-        return missing(name, found, fix);
+    if is_too_low {
+        return missing(name, format!("{kept}, too few left for connections"), fix);
     }
-    if connections < u64::from(cores) * ring.connections_max as u64 {
-        return warning(name, format!("{found}, fewer than configured"), fix);
+    let found = format!("{kept}, at most {connections} connections per core");
+    if connections < wanted {
+        return warning(name, format!("{found} instead of {wanted}"), fix);
     }
     ok(name, found)
 }
@@ -377,9 +378,10 @@ mod tests {
         let pinned = RingConfig { disk_buffers: 64, ..ring };
         assert_eq!(verdict(&memlock(Some(8 << 20), 1, &pinned, false)), Verdict::Missing);
         assert_eq!(verdict(&memlock(Some(8 << 20), 1, &pinned, true)), Verdict::Ok);
-        assert_eq!(verdict(&descriptors(Some(1_024), 1, &ring)), Verdict::Missing);
-        assert_eq!(verdict(&descriptors(Some(20_000), 2, &ring)), Verdict::Warning);
-        assert_eq!(verdict(&descriptors(Some(1 << 20), 2, &ring)), Verdict::Ok);
+        let with = |limit| descriptors(DescriptorPlan::of(Some(limit), 2, 16, ring.connections_max));
+        assert_eq!(verdict(&with(1_024)), Verdict::Missing);
+        assert_eq!(verdict(&with(20_000)), Verdict::Warning);
+        assert_eq!(verdict(&with(1 << 20)), Verdict::Ok);
     }
 
     #[test]

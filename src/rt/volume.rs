@@ -76,6 +76,11 @@ impl FsVolume {
         &self.root
     }
 
+    /// Lanes that have a directory here.
+    pub fn lanes(&self) -> io::Result<usize> {
+        lanes_in(&self.root)
+    }
+
     fn lane_dir(&self, lane: LaneId) -> PathBuf {
         self.root.join(format!("lane-{:03}", lane.0))
     }
@@ -92,36 +97,72 @@ impl FsVolume {
     }
 
     /// Makes a segment as [`Volume::create_segment`] and returns it open, for [`FsVolume::open_segment`]'s
-    /// uses.
+    /// uses. To be asked only for numbers that the lane does not use: a blank file of that name and size is
+    /// what an attempt left that failed after it had named its file, and is made anew, because a directory
+    /// that could not be made durable once must not be believed to be so later.
     pub fn prepare_segment(&self, lane: LaneId, segment: SegmentId, bytes: u64) -> io::Result<OwnedFd> {
+        match self.is_left_blank(lane, segment, bytes) {
+            Ok(true) => fs::unlink(self.segment_path(lane, segment))?,
+            Ok(false) => return Err(Errno::EXIST.into()),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        self.make_segment(lane, segment, bytes)
+    }
+
+    /// True if the file of this segment has the size and is zero throughout, so that nothing is lost with it.
+    fn is_left_blank(&self, lane: LaneId, segment: SegmentId, bytes: u64) -> Result<bool, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        let file = fs::open(self.segment_path(lane, segment), flags, Mode::empty())?;
+        if fs::fstat(&file)?.st_size as u64 != bytes {
+            return Ok(false);
+        }
+        let mut chunk = AlignedBuf::zeroed(CHUNK_BYTES);
+        let mut at = 0;
+        while at < bytes {
+            let got = retry(|| pread(&file, &mut chunk[..], at))?;
+            if got == 0 || chunk[..got].iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += got as u64;
+        }
+        Ok(true)
+    }
+
+    fn make_segment(&self, lane: LaneId, segment: SegmentId, bytes: u64) -> io::Result<OwnedFd> {
         if !bytes.is_multiple_of(BLOCK_BYTES as u64) || bytes == 0 {
             return Err(io::Error::from(Errno::INVAL));
         }
+        // Before the file gets its name, so that a lack of descriptors cannot come in between.
+        let dir = open_dir(&self.lane_dir(lane))?;
         let path = self.segment_path(lane, segment);
         let unfinished = path.with_extension("new");
-        let made = self.fill_and_name(&unfinished, &path, bytes);
-        if made.is_err() {
-            // The error matters more than what becomes of the remains, which the next attempt truncates.
+        let filled = fill(&unfinished, bytes).and_then(|file| {
+            fs::renameat_with(fs::CWD, &unfinished, fs::CWD, &path, RenameFlags::NOREPLACE)?;
+            Ok(file)
+        });
+        // The error matters more than what becomes of the remains: the next attempt takes them away.
+        let file = filled.inspect_err(|_| {
             let _ = fs::unlink(&unfinished);
-        }
-        Ok(made?)
-    }
-
-    fn fill_and_name(&self, unfinished: &Path, path: &Path, bytes: u64) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::DIRECT | OFlags::CLOEXEC;
-        let file = fs::open(unfinished, flags, Mode::from_raw_mode(0o600))?;
-        match fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            Err(Errno::OPNOTSUPP) | Ok(()) => {}
-            Err(errno) => return Err(errno),
-        }
-        write_zeros(&file, bytes)?;
-        fs::fdatasync(&file)?;
-        fs::renameat_with(fs::CWD, unfinished, fs::CWD, path, RenameFlags::NOREPLACE)?;
-        if let Some(dir) = path.parent() {
-            sync_dir(dir)?;
-        }
+        })?;
+        fs::fsync(&dir).inspect_err(|_| {
+            let _ = fs::unlink(&path);
+        })?;
         Ok(file)
     }
+}
+
+/// A new file of `bytes` zeros at `path`, durable but for its name.
+fn fill(path: &Path, bytes: u64) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::DIRECT | OFlags::CLOEXEC;
+    let file = fs::open(path, flags, Mode::from_raw_mode(0o600))?;
+    match fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        Err(Errno::OPNOTSUPP) | Ok(()) => {}
+        Err(errno) => return Err(errno),
+    }
+    write_zeros(&file, bytes)?;
+    fs::fdatasync(&file)?;
+    Ok(file)
 }
 
 /// Overwrites all of `file` with zeros, so that later writes find written extents and need no journal commit.
@@ -141,8 +182,23 @@ fn write_zeros(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+fn open_dir(dir: &Path) -> Result<OwnedFd, Errno> {
+    fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
 fn sync_dir(dir: &Path) -> Result<(), Errno> {
-    fs::fsync(fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    fs::fsync(open_dir(dir)?)
+}
+
+/// Lanes that have a directory in `root`, which need not be open as a volume.
+pub(super) fn lanes_in(root: &Path) -> io::Result<usize> {
+    let mut lanes = 0;
+    for entry in fs::Dir::read_from(open_dir(root)?)? {
+        let entry = entry?;
+        let number = entry.file_name().to_bytes().strip_prefix(b"lane-");
+        lanes += usize::from(number.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit)));
+    }
+    Ok(lanes)
 }
 
 /// The number in `0000002a.seg`; `None` for every other name.
@@ -171,11 +227,7 @@ fn meta_path(root: &Path, name: &str) -> io::Result<PathBuf> {
 
 impl Volume for FsVolume {
     fn segments(&self, lane: LaneId) -> io::Result<Vec<SegmentFile>> {
-        let dir = fs::open(
-            self.lane_dir(lane),
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let dir = open_dir(&self.lane_dir(lane))?;
         let mut found = Vec::new();
         for entry in fs::Dir::read_from(&dir)? {
             let entry = entry?;
@@ -219,7 +271,7 @@ impl Volume for FsVolume {
     }
 
     fn create_segment(&self, lane: LaneId, segment: SegmentId, bytes: u64) -> io::Result<()> {
-        self.prepare_segment(lane, segment, bytes).map(drop)
+        self.make_segment(lane, segment, bytes).map(drop)
     }
 
     fn create_lane(&self, lane: LaneId) -> io::Result<()> {
@@ -307,12 +359,41 @@ mod tests {
         let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
         block.fill(7);
         assert_eq!(pwrite(&file, &block, 0), Ok(BLOCK_BYTES));
-        let refused = volume.create_segment(LANE, SegmentId(0), BLOCK_BYTES as u64).expect_err("exists");
-        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        let again = [
+            volume.create_segment(LANE, SegmentId(0), BLOCK_BYTES as u64),
+            volume.prepare_segment(LANE, SegmentId(0), BLOCK_BYTES as u64).map(drop),
+        ];
+        for refused in again {
+            assert_eq!(refused.expect_err("exists").kind(), io::ErrorKind::AlreadyExists);
+        }
         let mut read = AlignedBuf::zeroed(BLOCK_BYTES);
         volume.read_at(LANE, SegmentId(0), 0, &mut read).expect("readable");
         assert_eq!(read[..], block[..]);
         assert!(!dir.path().join("lane-003/00000000.new").exists());
+    }
+
+    #[test]
+    fn a_blank_segment_that_an_attempt_named_and_gave_up_is_prepared_again_but_only_if_it_has_the_size() {
+        let (_dir, volume) = volume();
+        let bytes = CHUNK_BYTES as u64 + BLOCK_BYTES as u64;
+        volume.create_segment(LANE, SegmentId(0), bytes).expect("there is room");
+        volume.prepare_segment(LANE, SegmentId(0), bytes).expect("nothing is lost with it");
+        let listed = volume.segments(LANE).expect("readable");
+        assert_eq!(listed, [SegmentFile { segment: SegmentId(0), bytes }]);
+        let other = volume.prepare_segment(LANE, SegmentId(0), BLOCK_BYTES as u64).expect_err("another size");
+        assert_eq!(other.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn a_segment_of_which_one_late_block_holds_something_is_kept() {
+        let (_dir, volume) = volume();
+        let bytes = 2 * CHUNK_BYTES as u64;
+        let file = volume.prepare_segment(LANE, SegmentId(0), bytes).expect("there is room");
+        let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
+        block[BLOCK_BYTES - 1] = 1;
+        assert_eq!(pwrite(&file, &block, bytes - BLOCK_BYTES as u64), Ok(BLOCK_BYTES));
+        let refused = volume.prepare_segment(LANE, SegmentId(0), bytes).expect_err("it holds something");
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

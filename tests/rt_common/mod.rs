@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "every test binary uses a part")]
 
+pub mod disk;
 pub mod ping_pong;
 
 use std::convert::Infallible;

@@ -1,4 +1,5 @@
-//! Sequential reading of one segment through a window of constant size.
+//! Sequential reading of one segment through a window of bounded size: as much as the largest file so far
+//! could fill, at most 2 MiB.
 //!
 //! Reads are 1 MiB. If one fails, its blocks are read one by one; those that still fail become zeros and are
 //! remembered, so that damage is judged block by block and one bad block does not hide its neighbours.
@@ -29,7 +30,7 @@ pub(crate) struct Reader<'v> {
 impl<'v> Reader<'v> {
     /// A reader without a file.
     pub fn new(volume: &'v dyn Volume, lane: LaneId) -> Self {
-        let window = AlignedBuf::zeroed(WINDOW_BYTES);
+        let window = AlignedBuf::zeroed(BLOCK_BYTES);
         let (segment, unreadable) = (SegmentId(0), Vec::new());
         Self {
             volume,
@@ -48,6 +49,11 @@ impl<'v> Reader<'v> {
     pub fn open(&mut self, segment: SegmentId, file_bytes: u64) {
         self.segment = segment;
         self.file_bytes = file_bytes;
+        // Clearing memory that a small file cannot fill would cost more than reading the file.
+        let useful = file_bytes.min(WINDOW_BYTES as u64) as usize / BLOCK_BYTES * BLOCK_BYTES;
+        if useful > self.window.len() {
+            self.window = AlignedBuf::zeroed(useful);
+        }
         self.restart(0);
     }
 
@@ -55,7 +61,7 @@ impl<'v> Reader<'v> {
     /// that cannot be read are zeros.
     pub fn bytes(&mut self, offset: u64, len: usize) -> &[u8] {
         debug_assert!(len <= BATCH_BYTES_MAX && offset + len as u64 <= self.file_bytes);
-        if offset < self.start || offset + len as u64 > self.start + WINDOW_BYTES as u64 {
+        if offset < self.start || offset + len as u64 > self.start + self.window.len() as u64 {
             self.restart(offset);
         }
         let from = (offset - self.start) as usize;
@@ -79,7 +85,7 @@ impl<'v> Reader<'v> {
     fn fill(&mut self) {
         let at = self.start + self.filled as u64;
         let left = self.file_bytes.saturating_sub(at).min(READ_BYTES as u64) as usize;
-        let len = left.min(WINDOW_BYTES - self.filled) / BLOCK_BYTES * BLOCK_BYTES;
+        let len = left.min(self.window.len() - self.filled) / BLOCK_BYTES * BLOCK_BYTES;
         assert!(len > 0, "a read past the end of segment {} was asked for", self.segment.0);
         let chunk = &mut self.window[self.filled..self.filled + len];
         let whole = self.volume.read_at(self.lane, self.segment, at, chunk);

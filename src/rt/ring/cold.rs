@@ -9,27 +9,33 @@ use std::thread::{Builder, JoinHandle};
 use shards::io::{LaneId, OpId, SegmentId};
 
 use super::control::{AbortOnPanic, CoreControl};
+use super::retry::Tries;
 use crate::rt::volume::FsVolume;
 
 /// Jobs that may wait. A lane asks for one segment at a time, so this is far above what a node needs.
 const QUEUE_MAX: usize = 1_024;
 
-/// One segment to make, and whom to tell.
-pub(super) struct ColdJob {
-    pub volume: Arc<FsVolume>,
+/// One segment to make.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prepare {
     pub lane: LaneId,
     pub segment: SegmentId,
     pub bytes: u64,
     pub op: OpId,
+    pub tries: Tries,
+}
+
+/// What to make, and whom to tell.
+pub(super) struct ColdJob {
+    pub volume: Arc<FsVolume>,
+    pub prepare: Prepare,
     pub reply: Sender<ColdDone>,
     pub control: Arc<CoreControl>,
 }
 
 /// A segment that was made, open, or the reason why not.
 pub(super) struct ColdDone {
-    pub lane: LaneId,
-    pub segment: SegmentId,
-    pub op: OpId,
+    pub prepare: Prepare,
     pub result: io::Result<OwnedFd>,
 }
 
@@ -59,8 +65,9 @@ impl ColdQueue {
 fn work(jobs: &Receiver<ColdJob>) {
     let _guard = AbortOnPanic;
     for job in jobs {
-        let result = job.volume.prepare_segment(job.lane, job.segment, job.bytes);
-        let done = ColdDone { lane: job.lane, segment: job.segment, op: job.op, result };
+        let Prepare { lane, segment, bytes, .. } = job.prepare;
+        let result = job.volume.prepare_segment(lane, segment, bytes);
+        let done = ColdDone { prepare: job.prepare, result };
         // A core that is gone does not miss the answer, and the segment stays for the next start.
         if job.reply.send(done).is_ok() {
             job.control.notify();

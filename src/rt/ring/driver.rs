@@ -96,7 +96,7 @@ impl<L: CoreLogic> Driver<L> {
             buffers,
             table: Table::new(config.connections_max),
             listener: None,
-            disk: Disk::new(disk, Arc::clone(&control)),
+            disk: Disk::new(disk, Arc::clone(&control), config.segment_files_max),
             hand_overs,
             stats,
             logic: None,
@@ -157,6 +157,7 @@ impl<L: CoreLogic> Driver<L> {
     /// One turn. Sleeps at most `sleep_max_us`, if given.
     pub fn turn(&mut self, sleep_max_us: Option<u64>) -> Turn {
         let now = self.clock.now();
+        self.disk.begin_turn(&mut self.uring, now.mono_us);
         self.report_over(now);
         let mut completions = std::mem::take(&mut self.completions);
         self.uring.reap(&mut completions);
@@ -204,8 +205,8 @@ impl<L: CoreLogic> Driver<L> {
             Op::Recv(key) => self.on_recv(now, key, result, flags),
             Op::Send(key) => self.on_send(now, key, result),
             Op::Disk(slot) => {
-                let done = self.disk.complete(slot, result);
-                self.emit(now, Event::Disk(done));
+                self.disk.complete(slot, result);
+                self.report_disk(now);
             }
             Op::Notified => self.await_notification(),
             Op::Woken => self.stats.wakes_received.add(1),
@@ -276,13 +277,14 @@ impl<L: CoreLogic> Driver<L> {
     fn record(&mut self, started: Now) {
         self.stats.connections.set(self.table.len() as u64);
         self.stats.disk_in_flight.set(self.disk.in_flight() as u64);
+        self.stats.disk_put_off.set(self.disk.put_off());
         self.stats.in_flight.set(self.uring.in_flight());
         self.stats.record_turn(self.clock.mono_us().saturating_sub(started.mono_us));
     }
 
     /// True if the next turn has something to do that no completion will announce.
     fn has_leftovers(&self) -> bool {
-        !self.finished.is_empty() || !self.unsent.is_empty() || self.disk.has_refused()
+        !self.finished.is_empty() || !self.unsent.is_empty() || self.disk.has_ended()
     }
 
     fn wait_for(&self, next: Next, sleep_max_us: Option<u64>) -> Wait {
@@ -295,7 +297,7 @@ impl<L: CoreLogic> Driver<L> {
             return Wait::No;
         }
         let listener_due = self.listener.as_ref().and_then(Listener::due_us);
-        let due = [logic_due, listener_due].into_iter().flatten().min();
+        let due = [logic_due, listener_due, self.disk.due_us()].into_iter().flatten().min();
         if due.is_none() && sleep_max_us.is_none() {
             return Wait::Forever;
         }

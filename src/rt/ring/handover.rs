@@ -13,8 +13,8 @@ use crate::rt::api::{CloseCause, CoreId};
 use crate::rt::crossing::slots::{self, SlotConsumer, SlotProducer};
 use crate::rt::crossing::{CoreSet, Doorbell, Port};
 
-/// Parcels under way between two cores; more wait at the sender.
-const QUEUE_SLOTS: usize = 64;
+/// Parcels under way from one core to another; more wait at the sender.
+pub(in crate::rt) const PARCELS_MAX: usize = 64;
 
 /// A connection under way.
 pub(super) struct Parcel {
@@ -52,7 +52,7 @@ impl HandOvers {
             .collect();
         for from in 0..count {
             for to in (0..count).filter(|to| *to != from) {
-                let (producer, consumer) = slots::channel(QUEUE_SLOTS);
+                let (producer, consumer) = slots::channel(PARCELS_MAX);
                 ends[from].out[to] = Some(producer);
                 ends[to].incoming[from] = Some(consumer);
             }

@@ -27,6 +27,7 @@ mod handover;
 mod listener;
 mod network;
 mod op;
+mod retry;
 mod stats;
 mod table;
 mod uring;
@@ -37,6 +38,7 @@ pub use control::CoreControl;
 pub use disk::DiskSetup;
 pub use driver::{Driver, DriverSetup, PeerCore, Turn};
 pub use handover::HandOvers;
+pub(in crate::rt) use handover::PARCELS_MAX;
 pub use listener::bind;
 pub use stats::{Counter, RingStats, TURN_BUCKETS};
 
@@ -51,8 +53,11 @@ pub struct RingConfig {
     pub recv_buffers: u16,
     /// Size of each, in bytes, a multiple of 4,096.
     pub recv_buffer_bytes: usize,
-    /// Connections per core; further ones are closed at once.
+    /// Connections per core; further ones are closed at once. The executor lowers it to what the limit of
+    /// descriptors leaves.
     pub connections_max: usize,
+    /// Segment files that are kept open per core. The executor sets it to what the store may have.
+    pub segment_files_max: usize,
     /// Buffers for disk writes and reads that are registered with the kernel, which pins them: they count
     /// against the limit of locked memory.
     pub disk_buffers: u16,
@@ -71,6 +76,7 @@ impl Default for RingConfig {
             recv_buffers: 128,
             recv_buffer_bytes: 8 << 10,
             connections_max: 65_536,
+            segment_files_max: 1_024,
             disk_buffers: 0,
             disk_buffer_bytes: 256 << 10,
             spin_us: 0,

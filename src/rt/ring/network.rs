@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use io_uring::{cqueue, opcode, types};
 use rustix::net::{RecvFlags, Shutdown};
+use shards::io::Errno;
 
 use super::buffers::GROUP;
 use super::conn::{Input, Machine, RecvEnd, SendEnd};
@@ -55,6 +56,10 @@ impl<L: CoreLogic> Driver<L> {
     fn accept(&mut self, now: Now, fd: OwnedFd, stopped: bool) {
         if stopped || !self.table.has_room() {
             self.stats.accepts_shed.add(1);
+            drop(fd);
+            if !stopped {
+                self.emit(now, Event::AcceptFailed { errno: Errno(libc::EMFILE) });
+            }
             return;
         }
         // A peer that is gone already has no name, and is no connection.

@@ -61,6 +61,8 @@ pub struct RingStats {
     pub wakes_received: Counter,
     /// Disk operations in the kernel now.
     pub disk_in_flight: Counter,
+    /// Disk operations that met a lack of descriptors or memory, or an interruption, and were put off.
+    pub disk_put_off: Counter,
     /// Operations in the kernel now, of every kind.
     pub in_flight: Counter,
     /// Turns by the time they took: bucket `i` counts those of less than 2^i microseconds, and not less than
