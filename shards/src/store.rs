@@ -194,8 +194,8 @@ impl Store {
         LaneId(((u32::from(top) * u32::from(self.lanes)) >> 16) as u16)
     }
 
-    /// A secret of an address: 16 bytes that nobody without the store's secret can tell, the same as long as the store
-    /// lives. What is mixed with it belongs to that address.
+    /// A secret of an address: 16 bytes that nobody without the store's secret can tell, the same as long as
+    /// the store lives. What is mixed with it belongs to that address.
     pub fn mask_of(&self, address: &[u8; 32]) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new_keyed(&self.mixing_secret);
         hasher.update(b"trine store mask v1").update(address);

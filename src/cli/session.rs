@@ -158,9 +158,9 @@ impl KnownNodes {
 
     fn alarm(&self, error: &DriverError) -> String {
         format!(
-            "THE IDENTITY OF THE NODE AT {} IS NOT THE ONE EXPECTED.\n  {error}\n  Nothing was sent. Somebody \
-             may be between you and the node, or it was set up anew.\n  If the change is meant, remove its line \
-             from {} or give --node-id.",
+            "THE IDENTITY OF THE NODE AT {} IS NOT THE ONE EXPECTED.\n  {error}\n  Nothing was sent. \
+             Somebody may be between you and the node, or it was set up anew.\n  If the change is meant, \
+             remove its line from {} or give --node-id.",
             self.addr,
             self.path.display()
         )

@@ -34,8 +34,6 @@ const BATCH_BYTES_MIN: usize = 128 * 1024;
 const REGISTERED_BYTES_MAX: usize = 4 << 20;
 /// Reads from the log under way per core, for devices that catch up.
 const CATCH_UP_READS: u16 = 16;
-/// Message ids remembered per core: about 400 MB.
-const DEDUP_IDS_PER_CORE_MAX: u64 = 4 << 20;
 /// A device that was not seen for this many times the longest time to live holds nothing back any more.
 const DEVICE_RETENTION_TTLS: u64 = 2;
 
@@ -209,7 +207,7 @@ fn relay_limits(limits: &Limits) -> RelayLimits {
         queued_messages: u64::from(limits.queued_messages_per_core_max),
         devices: limits.devices_per_mailbox_max,
         dedup_ids: limits.dedup_ids_max,
-        dedup_ids_core: DEDUP_IDS_PER_CORE_MAX,
+        dedup_ids_core: u64::from(limits.dedup_ids_per_core_max),
         dedup_s: seconds(limits.dedup_window),
         ttl_default_s: seconds(limits.ttl_default),
         ttl_max_s: seconds(limits.ttl_max),

@@ -7,9 +7,11 @@ use crate::link::LinkError;
 use crate::rt::api::{ConnId, Effects, Now};
 use crate::wire::{CloseCode, Flow, FrameStream, Limit, WireError, decode_frame};
 
-/// Reads of connections that are not logged in, per turn: what they cost together stays below a few milliseconds.
+/// Reads of connections that are not logged in, per turn: what they cost together stays below a few
+/// milliseconds.
 const OPENINGS_PER_TURN: u32 = 16;
-/// Bytes kept of a connection whose turn to shake hands has not come. A handshake and a login are far smaller.
+/// Bytes kept of a connection whose turn to shake hands has not come. A handshake and a login are far
+/// smaller.
 const EARLY_BYTES_MAX: usize = 32 * 1024;
 
 /// Why a connection is closed: the code and words for the peer.
@@ -59,8 +61,9 @@ impl Core {
         }
     }
 
-    /// Takes bytes of a connection that is not logged in: at once, if this turn may still spend time on those, else
-    /// when its turn comes. Handshakes and logins cost a tenth of a millisecond each and anyone may ask for them.
+    /// Takes bytes of a connection that is not logged in: at once, if this turn may still spend time on
+    /// those, else when its turn comes. Handshakes and logins cost a tenth of a millisecond each and anyone
+    /// may ask for them.
     fn opening_received(&mut self, now: Now, conn: ConnId, data: &mut [u8], effects: &mut Effects) {
         let Some(session) = self.out.sessions.get(conn) else { return };
         if self.openings_left > 0 && session.early.is_empty() {
@@ -76,8 +79,8 @@ impl Core {
         session.early.extend_from_slice(data);
     }
 
-    /// Spends this turn's time for connections that are not logged in on those that have waited longest. True if more
-    /// wait.
+    /// Spends this turn's time for connections that are not logged in on those that have waited longest. True
+    /// if more wait.
     pub(super) fn serve_openings(&mut self, now: Now, effects: &mut Effects) -> bool {
         self.openings_left = OPENINGS_PER_TURN;
         while self.openings_left > 0 {

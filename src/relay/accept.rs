@@ -11,11 +11,12 @@ use crate::wire::{Address, MailboxSeq, RejectReason};
 /// How long a message may wait for a lane whose buffers are all in use, in microseconds.
 const BUSY_WAIT_US: u64 = 250_000;
 
-/// Repetitions of messages that are not committed yet, per lane. Each is looked at for every record of a batch.
+/// Repetitions of messages that are not committed yet, per lane. Each is looked at for every record of a
+/// batch.
 const WAITERS_MAX: usize = 64;
 
-/// Part of the table of mailboxes, in sixteenths, that messages to unknown addresses may fill: the rest is for people
-/// who log in.
+/// Part of the table of mailboxes, in sixteenths, that messages to unknown addresses may fill: the rest is
+/// for people who log in.
 const UNKNOWN_SIXTEENTHS: usize = 12;
 
 /// Retry hints, in milliseconds.
@@ -86,7 +87,8 @@ impl Relay {
         Ok(None)
     }
 
-    /// The mailbox of an address; made on the first message, so that an unknown address answers like a known one.
+    /// The mailbox of an address; made on the first message, so that an unknown address answers like a known
+    /// one.
     pub(super) fn mailbox_for(
         &mut self,
         lanes: &LaneSet,
@@ -109,7 +111,8 @@ impl Relay {
         Ok(self.mailboxes.insert(Mailbox::new(address, lane, epoch)))
     }
 
-    /// The receipt of a message seen before: its number if it is committed, else nothing until the first one is.
+    /// The receipt of a message seen before: its number if it is committed, else nothing until the first one
+    /// is.
     fn receipt_of_first(
         &mut self,
         key: MailboxKey,

@@ -178,8 +178,8 @@ impl Relay {
         }
     }
 
-    /// Number of the next message of a reader that lives, and the blocks around it and as many of the following
-    /// ones as one read can bring; only it if `single`.
+    /// Number of the next message of a reader that lives, and the blocks around it and as many of the
+    /// following ones as one read can bring; only it if `single`.
     fn plan(&self, key: MailboxKey, next_push: u64, single: bool, now_s: u32) -> Option<(u64, LaneId, Span)> {
         let mailbox = &self.mailboxes[key];
         let entries = mailbox.entries.range(mailbox.position_from(next_push)..);
@@ -274,9 +274,9 @@ impl Relay {
         }
     }
 
-    /// The next message of a reader did not come back from the disk as it was written. It is read alone from now on,
-    /// with a pause before each attempt; and it is given up only if it is the medium that does not have it, not for
-    /// want of memory or descriptors.
+    /// The next message of a reader did not come back from the disk as it was written. It is read alone from
+    /// now on, with a pause before each attempt; and it is given up only if it is the medium that does not
+    /// have it, not for want of memory or descriptors.
     fn read_failed(
         &mut self,
         now: Now,
@@ -297,8 +297,8 @@ impl Relay {
         self.catch_up.resting.push(reader);
     }
 
-    /// A message that was acknowledged cannot be read back: lets it go, gives the mailbox a new epoch, and ends its
-    /// sessions, so that its devices learn of it when they log in again.
+    /// A message that was acknowledged cannot be read back: lets it go, gives the mailbox a new epoch, and
+    /// ends its sessions, so that its devices learn of it when they log in again.
     fn lose(&mut self, now: Now, lanes: &mut LaneSet, key: MailboxKey, seq: u64, outlet: &mut impl Outlet) {
         let mailbox = &mut self.mailboxes[key];
         let at = mailbox.position_from(seq);

@@ -165,8 +165,8 @@ impl Relay {
         self.copying.walk = Some(walk);
     }
 
-    /// Appends one message again. `false` if it cannot be read: it stays where it is, for whoever wants it to find
-    /// out.
+    /// Appends one message again. `false` if it cannot be read: it stays where it is, for whoever wants it to
+    /// find out.
     fn append_copy(
         &mut self,
         lanes: &mut LaneSet,

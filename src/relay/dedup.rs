@@ -1,10 +1,10 @@
 //! The dedup window: which message ids a mailbox has seen, by which number.
 //!
-//! Each mailbox remembers its newest ids, up to a count and an age, in the order of their numbers. This index answers
-//! "seen?" for all mailboxes of the core: it holds 12 bytes per id, a hash and where the id itself stands. It is cut
-//! into parts, so that the one that must grow, or be cleared of what was removed, never holds up a turn for long. It
-//! is rebuilt at start from message records, which outlive their messages until their segment is reclaimed, and from
-//! dedup records, which carry ids out of a segment before that.
+//! Each mailbox remembers its newest ids, up to a count and an age, in the order of their numbers. This index
+//! answers "seen?" for all mailboxes of the core: it holds 12 bytes per id, a hash and where the id itself
+//! stands. It is cut into parts, so that the one that must grow, or be cleared of what was removed, never
+//! holds up a turn for long. It is rebuilt at start from message records, which outlive their messages until
+//! their segment is reclaimed, and from dedup records, which carry ids out of a segment before that.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -102,8 +102,8 @@ impl DedupIndex {
         }
     }
 
-    /// Takes an id found while the log is replayed, where ids do not come in the order of their age. It is known
-    /// after [`DedupIndex::settle`].
+    /// Takes an id found while the log is replayed, where ids do not come in the order of their age. It is
+    /// known after [`DedupIndex::settle`].
     pub(super) fn recall(mailbox: &mut Mailbox, entry: Remembered, ids_max: u32) {
         mailbox.remembered.push_back(entry);
         if mailbox.remembered.len() >= 2 * ids_max.max(1) as usize {
@@ -111,7 +111,8 @@ impl DedupIndex {
         }
     }
 
-    /// Brings recalled ids into the order of their age, forgets the oldest beyond `ids_max`, and knows the others.
+    /// Brings recalled ids into the order of their age, forgets the oldest beyond `ids_max`, and knows the
+    /// others.
     pub(super) fn settle(&mut self, key: MailboxKey, mailbox: &mut Mailbox, ids_max: u32) {
         put_in_order(&mut mailbox.remembered, ids_max);
         for entry in &mailbox.remembered {

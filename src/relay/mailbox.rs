@@ -158,8 +158,8 @@ impl Mailbox {
         self.remembered.get(self.remembered_at(seq)?)
     }
 
-    /// Where a number stands among the remembered. Numbers follow each other unless some were refused, so it is looked
-    /// for first where it would be then.
+    /// Where a number stands among the remembered. Numbers follow each other unless some were refused, so it
+    /// is looked for first where it would be then.
     fn remembered_at(&self, seq: u64) -> Option<usize> {
         let guess = usize::try_from(seq.checked_sub(self.remembered.front()?.seq)?).ok()?;
         if self.remembered.get(guess).is_some_and(|entry| entry.seq == seq) {

@@ -115,8 +115,9 @@ pub struct Incoming<'a> {
     pub to: Address,
     /// Chosen by the sender.
     pub id: MessageId,
-    /// The key of deduplication: the id mixed with a secret of the sender's address, so that nobody who has seen an id
-    /// can take it for a message of his own and have the sender's own message pass for a repetition.
+    /// The key of deduplication: the id mixed with a secret of the sender's address, so that nobody who has
+    /// seen an id can take it for a message of his own and have the sender's own message pass for a
+    /// repetition.
     pub dedup: MessageId,
     /// Sender's address; all zero if the recipient shall not be told.
     pub from: Address,
@@ -185,8 +186,8 @@ pub trait Outlet {
     /// Writes a message to a session. `false` if its buffer has no room; the session then reports
     /// [`Relay::on_writable`] when it has drained.
     fn deliver(&mut self, conn: ConnId, delivery: &Delivery<'_>) -> bool;
-    /// The mailbox of a session has lost a message and got a new epoch: the session is to end, with a reason that
-    /// brings the device back.
+    /// The mailbox of a session has lost a message and got a new epoch: the session is to end, with a reason
+    /// that brings the device back.
     fn epoch_changed(&mut self, conn: ConnId);
     /// Tells a session that it has been given everything up to `seq`.
     fn caught_up(&mut self, conn: ConnId, seq: MailboxSeq);

@@ -118,8 +118,9 @@ impl Lane {
         self.segments.note_release(segment, &self.ledger, self.next_lsn.previous());
     }
 
-    /// Of the sealed segments that are `wanted` and in which messages live, the one with the fewest live bytes. After
-    /// many restarts, each of which starts a fresh segment, copying its records forward is what gives space back.
+    /// Of the sealed segments that are `wanted` and in which messages live, the one with the fewest live
+    /// bytes. After many restarts, each of which starts a fresh segment, copying its records forward is what
+    /// gives space back.
     pub fn sparsest_segment(&self, wanted: impl Fn(SegmentId) -> bool) -> Option<SegmentLoad> {
         let loads = self.sealed_loads().filter(|load| load.messages > 0 && wanted(load.segment));
         loads.min_by_key(|load| load.live_bytes)
@@ -137,8 +138,8 @@ impl Lane {
     }
 
     /// The loss that recovery reported has been dealt with durably (for instance by new mailbox epochs), so
-    /// that the next recovery need not report it as new. That stands in the header of the next segment, which is
-    /// opened as soon as the lane is idle and has a spare.
+    /// that the next recovery need not report it as new. That stands in the header of the next segment, which
+    /// is opened as soon as the lane is idle and has a spare.
     pub fn acknowledge_loss(&mut self) {
         for segment in self.segments.iter_mut() {
             self.owes_header |= segment.known_lost != segment.missing;

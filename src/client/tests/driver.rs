@@ -1,3 +1,5 @@
+//! Reconnecting over real sockets: pauses, giving up.
+
 use std::time::Duration;
 
 use tokio::net::TcpListener;

@@ -1,3 +1,5 @@
+//! What a client takes for new, and when it acknowledges.
+
 use super::{address, id};
 use crate::client::inbox::{Inbox, MessageKey, SEEN_IDS_MAX};
 use crate::wire::{Epoch, MailboxSeq};

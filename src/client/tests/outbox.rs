@@ -1,3 +1,5 @@
+//! Order, repetition and giving up of messages on their way.
+
 use super::{accepted, at, message, refused};
 use crate::client::outbox::Outbox;
 use crate::wire::{ClientFrame, Decoded, Limit, ReceiptStatus, RejectReason, RequestId, decode_frame};

@@ -1,3 +1,5 @@
+//! A client against a node that the test plays.
+
 use super::{Rig, SECOND_US, Said, accepted, message, refused};
 use crate::client::{ClientError, ClientEvent, Stage};
 use crate::wire::{Close, CloseCode, RejectReason, RequestId, ServerFrame};

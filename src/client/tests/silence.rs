@@ -1,3 +1,5 @@
+//! Keeping a link alive, and noticing that it is dead.
+
 use super::{Rig, SECOND_US, Said};
 use crate::client::ClientError;
 use crate::wire::{RequestId, ServerFrame};
