@@ -46,7 +46,8 @@ enum Transport {
     Open(TcpStream),
 }
 
-/// A client and its connection. When to connect, to ask and to give up on a connection is the client's to say.
+/// A client and its connection. When to connect, to ask and to give up on a connection is the client's to
+/// say.
 pub struct Driver {
     addr: String,
     client: Client,

@@ -1,12 +1,12 @@
 //! What arrived: duplicates told from new messages, and what to acknowledge.
 //!
 //! # Promise
-//! The cursor passes a message only after the program has said that it is done with it, whatever was forgotten
-//! meanwhile. A duplicate is told by sender and id, as an id is unique per sender only.
+//! The cursor passes a message only after the program has said that it is done with it, whatever was
+//! forgotten meanwhile. A duplicate is told by sender and id, as an id is unique per sender only.
 //!
 //! # Failure model
-//! The set of ids is bounded: a message that comes again after [`SEEN_IDS_MAX`] others is shown again, and must
-//! be done again. Ephemeral messages, which cost their sender nothing, have a small set of their own.
+//! The set of ids is bounded: a message that comes again after [`SEEN_IDS_MAX`] others is shown again, and
+//! must be done again. Ephemeral messages, which cost their sender nothing, have a small set of their own.
 
 use std::collections::VecDeque;
 

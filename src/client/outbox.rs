@@ -1,12 +1,12 @@
 //! Messages on their way to the node, in the order in which they were given, until each has a final receipt.
 //!
 //! # Promise
-//! Messages to one recipient are written in the order in which they were given, and up to `send_window` of them
-//! are under way at once. When the node refuses one for a passing reason, those under way behind it cannot be
-//! recalled and may be accepted before it. Nothing else overtakes it: until every refused message to that
-//! recipient has been sent again and answered, no message given after them is sent to that recipient, and the
-//! refused ones are sent again in their order, each not before its time. So two messages can change places only
-//! if both were under way at the same moment. Other recipients are not held up.
+//! Messages to one recipient are written in the order in which they were given, and up to `send_window` of
+//! them are under way at once. When the node refuses one for a passing reason, those under way behind it
+//! cannot be recalled and may be accepted before it. Nothing else overtakes it: until every refused message
+//! to that recipient has been sent again and answered, no message given after them is sent to that recipient,
+//! and the refused ones are sent again in their order, each not before its time. So two messages can change
+//! places only if both were under way at the same moment. Other recipients are not held up.
 //!
 //! # Failure model
 //! A connection may end with any number under way: they are sent again, in order, on the next one.
@@ -175,8 +175,8 @@ impl Outbox {
         self.pending.front().map(|pending| pending.give_up_us)
     }
 
-    /// When the next refused message is to be sent again. `None` while `window` is full: then a receipt has to
-    /// come first.
+    /// When the next refused message is to be sent again. `None` while `window` is full: then a receipt has
+    /// to come first.
     pub(super) fn retry_us(&self, window: u32) -> Option<u64> {
         if self.in_flight >= window {
             return None;

@@ -1,3 +1,5 @@
+//! The driver over real sockets: no hot loop, and an attempt that outlives its caller.
+
 use std::time::Duration;
 
 use tokio::net::TcpListener;

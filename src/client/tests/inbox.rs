@@ -1,3 +1,5 @@
+//! What counts as done, and what tells a duplicate.
+
 use super::{address, id};
 use crate::client::inbox::{Inbox, MessageKey, SEEN_IDS_MAX};
 use crate::wire::{Epoch, MailboxSeq};

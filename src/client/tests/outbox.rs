@@ -1,3 +1,5 @@
+//! Which message may be sent when another was refused.
+
 use super::{accepted, at, message, refused};
 use crate::client::outbox::Outbox;
 use crate::wire::{ClientFrame, Decoded, Limit, ReceiptStatus, RejectReason, RequestId, decode_frame};

@@ -1,3 +1,5 @@
+//! Pauses between connections, hints of the node, reasons to wake, and the goodbye.
+
 use super::{Rig, SECOND_US, Said, accepted, message, refused};
 use crate::client::{ClientError, ClientEvent, Stage};
 use crate::wire::{Close, CloseCode, RejectReason, RequestId, ServerFrame};

@@ -1,3 +1,5 @@
+//! A node that says nothing, during the login and after it.
+
 use super::{Rig, SECOND_US, Said};
 use crate::client::ClientError;
 use crate::wire::{RequestId, ServerFrame};
