@@ -414,8 +414,7 @@ impl Client {
     }
 
     /// When there is something new without input, in monotonic microseconds, for [`Client::flush`],
-    /// [`Client::poll`], or to connect. After a flush it lies in the future, unless messages are to be
-    /// polled.
+    /// [`Client::poll`], or to connect. After a flush it lies in the future, unless events are to be polled.
     pub fn next_us(&self) -> Option<u64> {
         let by_stage = match self.stage {
             Stage::Offline => Some(self.reconnect.not_before_us()),

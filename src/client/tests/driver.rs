@@ -1,4 +1,4 @@
-//! Reconnecting over real sockets: pauses, giving up.
+//! The driver over real sockets: no hot loop, and an attempt that outlives its caller.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a client takes for new, and when it acknowledges.
+//! What counts as done, and what tells a duplicate.
 
 use super::{address, id};
 use crate::client::inbox::{Inbox, MessageKey, SEEN_IDS_MAX};

@@ -1,4 +1,4 @@
-//! Order, repetition and giving up of messages on their way.
+//! Which message may be sent when another was refused.
 
 use super::{accepted, at, message, refused};
 use crate::client::outbox::Outbox;

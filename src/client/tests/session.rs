@@ -1,4 +1,4 @@
-//! A client against a node that the test plays.
+//! Pauses between connections, hints of the node, reasons to wake, and the goodbye.
 
 use super::{Rig, SECOND_US, Said, accepted, message, refused};
 use crate::client::{ClientError, ClientEvent, Stage};

@@ -1,4 +1,4 @@
-//! Keeping a link alive, and noticing that it is dead.
+//! A node that says nothing, during the login and after it.
 
 use super::{Rig, SECOND_US, Said};
 use crate::client::ClientError;
