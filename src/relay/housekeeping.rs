@@ -8,7 +8,7 @@ use shards::{AppendError, Committed, Kind, LaneSet, Reserve};
 
 use super::accept::wall_s;
 use super::mailbox::MailboxKey;
-use super::records::{self, DEDUP_IDS_MAX, DedupEntry, DeviceState, StateRecord};
+use super::records::{self, DedupEntry, DeviceState, StateRecord};
 use super::{Outlet, Relay, Staged};
 use crate::rt::api::Now;
 
@@ -239,8 +239,9 @@ impl Relay {
                 return looked_at;
             }
         }
-        for from in (0..count).step_by(DEDUP_IDS_MAX) {
-            match self.write_dedup(lanes, key, segment, from) {
+        let per_record = records::dedup_ids_within(lanes.lane(lane).payload_bytes_max());
+        for from in (0..count).step_by(per_record) {
+            match self.write_dedup(lanes, key, segment, from..from + per_record) {
                 Ok(()) => relocation.awaiting += 1,
                 Err(AppendError::Full) => {
                     // Nothing can be appended at all, and this segment may be the only way out: a shorter
@@ -263,17 +264,17 @@ impl Relay {
         tracing::warn!(forgotten, "no space to keep message ids: a message sent again may be stored again");
     }
 
-    /// Stages one dedup record with the ids that lie in a segment, from the `skip`th on.
+    /// Stages one dedup record with some of the ids that lie in a segment.
     fn write_dedup(
         &mut self,
         lanes: &mut LaneSet,
         key: MailboxKey,
         segment: SegmentId,
-        skip: usize,
+        range: std::ops::Range<usize>,
     ) -> Result<(), AppendError> {
         let mailbox = &self.mailboxes[key];
         let entries = mailbox.remembered.iter().filter(|entry| entry.segment == Some(segment));
-        let entries = entries.skip(skip).take(DEDUP_IDS_MAX);
+        let entries = entries.skip(range.start).take(range.len());
         let entries = entries.map(|entry| DedupEntry { id: entry.id, seq: entry.seq, at_s: entry.at_s });
         self.scratch.clear();
         records::encode_dedup(&mailbox.address, entries, &mut self.scratch);

@@ -12,7 +12,7 @@ const DEVICE_BYTES: usize = 32;
 const DEDUP_HEAD_BYTES: usize = 48;
 const DEDUP_ENTRY_BYTES: usize = 32;
 /// Ids in one dedup record.
-pub(super) const DEDUP_IDS_MAX: usize = 512;
+const DEDUP_IDS_MAX: usize = 512;
 
 const FLAG_NOTIFY: u8 = 1;
 const FLAG_ANONYMOUS: u8 = 2;
@@ -136,6 +136,11 @@ pub(super) struct DedupEntry {
     pub id: MessageId,
     pub seq: u64,
     pub at_s: u32,
+}
+
+/// How many ids a dedup record may hold in a lane whose records have at most this payload.
+pub(super) fn dedup_ids_within(payload_bytes_max: usize) -> usize {
+    (payload_bytes_max.saturating_sub(DEDUP_HEAD_BYTES) / DEDUP_ENTRY_BYTES).clamp(1, DEDUP_IDS_MAX)
 }
 
 /// Appends the encoding of a dedup record to `out`.
