@@ -21,6 +21,7 @@ Examples:
   trine send --node 127.0.0.1:9001 --key alice.key --to ADDRESS --ttl 7d hello
   trine send --node 127.0.0.1:9001 --key alice.key --to ADDRESS --lines --json < messages.txt
 
+The message goes to the node as it is: seal it yourself if the node's operator shall not read it.
 With --json, one object per receipt: line, id, status, seq; reason and retry_ms when rejected.
 Ends with 1 if any message was rejected, with 3 if the node stayed away for longer than --give-up.";
 
