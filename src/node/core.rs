@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use shards::io::{DiskDone, DiskOp, LaneId};
+use shards::io::{DiskDone, DiskOp, Errno, LaneId};
 use shards::{Completion, LaneSet};
 
 use super::crossing::{Reply, Request};
@@ -54,6 +54,8 @@ pub struct Core {
     ring: Option<Arc<RingStats>>,
     /// When the write in flight of each lane was submitted, and its bytes.
     written_us: Vec<(LaneId, u64, usize)>,
+    /// Lanes whose last attempt to make a segment failed.
+    short_of_segments: Vec<LaneId>,
 }
 
 impl Core {
@@ -101,6 +103,7 @@ impl Core {
             request: Vec::new(),
             ring,
             written_us: Vec::new(),
+            short_of_segments: Vec::new(),
         }
     }
 
@@ -190,7 +193,12 @@ impl Core {
                 self.count_write(now, lane);
                 self.out.stats.log.batch_records.record(last.0 - first.0 + 1);
             }
-            Completion::Refused { first, last, .. } => {
+            Completion::Refused { first, last, errno } => {
+                tracing::error!(
+                    lane = lane.0,
+                    errno = errno.0,
+                    "two writes failed: this lane takes nothing more; replace the disk and start again"
+                );
                 self.count_write(now, lane);
                 self.relay.on_failed(lane, first, last, &mut self.out);
             }
@@ -198,14 +206,33 @@ impl Core {
                 let end = ReadEnd { op, result, buf };
                 self.relay.on_read(now, &mut self.lanes, lane, end, &mut self.out);
             }
-            Completion::WriteFailed(_) => {
+            Completion::WriteFailed(errno) => {
+                tracing::error!(
+                    lane = lane.0,
+                    errno = errno.0,
+                    "a write failed; its batch goes to another segment"
+                );
                 self.count_write(now, lane);
                 self.out.stats.log.writes_failed.inc();
                 self.out.stats.log.writes_reissued.inc();
             }
             Completion::Housekeeping => self.count_write(now, lane),
-            Completion::Prepared(_) | Completion::PrepareFailed(_) => {}
+            Completion::Prepared(_) => self.short_of_segments.retain(|short| *short != lane),
+            Completion::PrepareFailed(errno) => self.tell_of_no_segment(lane, errno),
             Completion::Unknown(op) => unreachable!("{op:?} was never issued to lane {}", lane.0),
+        }
+    }
+
+    /// Says once, until it has changed, that a lane cannot grow.
+    fn tell_of_no_segment(&mut self, lane: LaneId, errno: Errno) {
+        if !self.short_of_segments.contains(&lane) {
+            self.short_of_segments.push(lane);
+            tracing::warn!(
+                lane = lane.0,
+                errno = errno.0,
+                "no new segment could be made; when the ones there are full, messages are refused with StoreFull: \
+                 free space on the disk"
+            );
         }
     }
 
