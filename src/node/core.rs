@@ -230,7 +230,7 @@ impl Core {
             tracing::warn!(
                 lane = lane.0,
                 errno = errno.0,
-                "no new segment could be made; when the ones there are full, messages are refused with StoreFull: \
+                "no new segment could be made; when the ones there are full, messages are refused: \
                  free space on the disk"
             );
         }
