@@ -277,6 +277,10 @@ fn the_node_shows_over_http_how_it_is() {
     let accepted: f64 =
         text.lines().filter(|line| line.contains("accepted") && line.contains("durable")).map(value).sum();
     assert_eq!(accepted, 3.0, "{text}");
+    for measured in ["rt_turn_time", "log_commit_latency", "log_batch_records"] {
+        let counts = text.lines().filter(|line| line.contains(measured) && line.contains("_count"));
+        assert!(counts.map(value).sum::<f64>() > 0.0, "{measured} measures nothing: {text}");
+    }
 }
 
 fn value(sample: &str) -> f64 {

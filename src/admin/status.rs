@@ -149,7 +149,7 @@ mod tests {
         let document = document(&state);
         let total = &document["total"];
         assert_eq!(total["link_received_bytes"], 3);
-        assert_eq!(total["rt_crossing_depth_max"], 7);
+        assert_eq!(total["rt_crossing_depth_max_bytes"], 7);
         assert_eq!(total["relay_oldest_queued_age_ms"], 1_000);
         assert_eq!(total["link_connections_closed"], json!({"code_3": 2}));
         assert_eq!(total["relay_receipts"], json!({"durable": {"accepted": 1}, "ephemeral": {}}));

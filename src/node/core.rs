@@ -19,7 +19,7 @@ use crate::link::ServerLink;
 use crate::relay::{ReadEnd, Receipt, Relay, Verdict};
 use crate::rt::api::{ConnId, CoreId, CoreLogic, Effects, Event, Next, Now};
 use crate::rt::crossing::{CoreCrossings, Port};
-use crate::rt::ring::RingStats;
+use crate::rt::ring::{RingStats, TURN_BUCKETS};
 use crate::stats::CoreCounters;
 use crate::wire::{CloseCode, MessageClass};
 
@@ -54,6 +54,8 @@ pub struct Core {
     ring: Option<Arc<RingStats>>,
     /// When the write in flight of each lane was submitted, and its bytes.
     written_us: Vec<(LaneId, u64, usize)>,
+    /// What was shown already of how long turns take, by bucket of the driver.
+    turns_told: [u64; TURN_BUCKETS],
     /// Lanes whose last attempt to make a segment failed.
     short_of_segments: Vec<LaneId>,
 }
@@ -103,6 +105,7 @@ impl Core {
             request: Vec::new(),
             ring,
             written_us: Vec::new(),
+            turns_told: [0; TURN_BUCKETS],
             short_of_segments: Vec::new(),
         }
     }
@@ -360,14 +363,19 @@ impl Core {
     }
 
     /// Shows what the driver of this core has counted.
-    fn count_ring(&self) {
+    fn count_ring(&mut self) {
         let Some(ring) = &self.ring else { return };
         let rt = &self.out.stats.rt;
         rt.turns.set(ring.turns.get());
         rt.enters.set(ring.enters.get());
         rt.completions.set(ring.cqes.get());
         rt.hand_overs.set(ring.handed_over.get());
-        rt.buffers_held.set(ring.in_flight.get());
+        rt.operations_in_flight.set(ring.in_flight.get());
+        for (bucket, (turns, told)) in ring.turn_us.iter().zip(&mut self.turns_told).enumerate() {
+            // A bucket holds the turns of less than this many microseconds.
+            let new = turns.get() - std::mem::replace(told, turns.get());
+            rt.turn_time_us.record_many(1 << bucket, new);
+        }
         let crossings = self.out.crossings.stats();
         rt.crossing_refusals.set(crossings.requests_refused);
         rt.crossing_wakes.set(crossings.rings);

@@ -47,10 +47,7 @@ impl Relay {
             Ok(None) => return Verdict::Pending,
             Ok(Some(seq)) => Outcome::Accepted(MailboxSeq(seq)),
             Err((RejectReason::Busy, _)) if self.may_wait(now, lanes, &message.to) => return Verdict::Busy,
-            Err((reason, retry_ms)) => {
-                self.stats.log.append_refusals.inc();
-                Outcome::Rejected { reason, retry_ms }
-            }
+            Err((reason, retry_ms)) => Outcome::Rejected { reason, retry_ms },
         };
         Verdict::Known(Receipt { id: message.id, outcome })
     }
@@ -173,6 +170,7 @@ impl Relay {
         let lsn = lanes
             .lane_mut(lane)
             .append(Kind::Message, now_s.saturating_add(ttl_s), &[&record.head(), message.payload])
+            .inspect_err(|error| self.stats.log.append_refusals.add(u64::from(*error != AppendError::Busy)))
             .map_err(refusal)?;
         mailbox.next_seq += 1;
         mailbox.staged += 1;

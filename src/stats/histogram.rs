@@ -37,6 +37,12 @@ impl Histogram {
         self.sum.add(value);
     }
 
+    /// Counts `value` so many times: for numbers that were sorted into coarser buckets elsewhere.
+    pub fn record_many(&self, value: u64, times: u64) {
+        self.buckets[index(value)].add(times);
+        self.sum.add(value.saturating_mul(times));
+    }
+
     /// The sum of all values, exact.
     pub fn sum(&self) -> u64 {
         self.sum.get()
