@@ -2,7 +2,7 @@
 
 use shards::{AppendError, Kind, LaneSet};
 
-use super::mailbox::{Mailbox, MailboxKey, Remembered};
+use super::mailbox::{Mailbox, MailboxKey, Proof, Remembered};
 use super::records::MessageRecord;
 use super::{Delivery, Incoming, Origin, Outcome, Outlet, Receipt, Relay, Staged, Verdict, Waiter};
 use crate::rt::api::Now;
@@ -177,7 +177,7 @@ impl Relay {
         mailbox.bytes += message.payload.len() as u64;
         self.queued_messages += 1;
         self.queued_bytes += message.payload.len() as u64;
-        let entry = Remembered { id: message.dedup, seq, at_s: now_s, segment: None };
+        let entry = Remembered { id: message.dedup, seq, at_s: now_s, proof: Proof::NOT_YET };
         let ids_max = self.dedup.allowance(self.limits.dedup_ids, self.limits.dedup_ids_core);
         self.dedup.remember(key, mailbox, entry, ids_max);
         let payload_bytes = message.payload.len() as u32;

@@ -116,9 +116,9 @@ impl Relay {
         let floor = mailbox.floor();
         while let Some(entry) = mailbox.entries.front().copied().filter(|entry| entry.seq <= floor) {
             mailbox.entries.pop_front();
-            mailbox.bytes -= u64::from(entry.payload_bytes);
+            mailbox.bytes -= u64::from(entry.payload_bytes());
             self.queued_messages -= 1;
-            self.queued_bytes -= u64::from(entry.payload_bytes);
+            self.queued_bytes -= u64::from(entry.payload_bytes());
             lanes.lane_mut(mailbox.lane).release(entry.loc, Kind::Message);
         }
     }

@@ -128,7 +128,7 @@ impl Relay {
                     outlet.caught_up(attached.conn, MailboxSeq(committed));
                 }
             }
-            Some(entry) if attached.has_room(entry.payload_bytes as usize) => {
+            Some(entry) if attached.has_room(entry.payload_bytes() as usize) => {
                 attached.mode = Mode::Queued;
                 self.catch_up.queue.push_back(Reader { mailbox: key, device, conn: attached.conn });
             }
@@ -182,7 +182,7 @@ impl Relay {
     /// following ones as one read can bring; only it if `single`.
     fn plan(&self, key: MailboxKey, next_push: u64, single: bool, now_s: u32) -> Option<(u64, LaneId, Span)> {
         let mailbox = &self.mailboxes[key];
-        let entries = mailbox.entries.range(mailbox.position_from(next_push)..);
+        let entries = mailbox.entries.iter_from(mailbox.position_from(next_push));
         let mut live = entries.filter(|entry| entry.expires_s > now_s);
         let first = live.next()?;
         let end_of = |entry: &Entry| u64::from(entry.loc.offset) + u64::from(entry.loc.len);
@@ -303,13 +303,13 @@ impl Relay {
         let mailbox = &mut self.mailboxes[key];
         let at = mailbox.position_from(seq);
         let Some(entry) = mailbox.entries.remove(at) else { return };
-        mailbox.bytes -= u64::from(entry.payload_bytes);
+        mailbox.bytes -= u64::from(entry.payload_bytes());
         mailbox.epoch = Epoch(now.wall_ms.max(mailbox.epoch.0 + 1));
         for attached in mailbox.devices.iter().filter_map(|device| device.session.as_deref()) {
             outlet.epoch_changed(attached.conn);
         }
         self.queued_messages -= 1;
-        self.queued_bytes -= u64::from(entry.payload_bytes);
+        self.queued_bytes -= u64::from(entry.payload_bytes());
         self.stats.relay.messages_lost.inc();
         lanes.lane_mut(mailbox.lane).release(entry.loc, Kind::Message);
         self.mark_dirty(key);

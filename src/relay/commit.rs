@@ -4,7 +4,7 @@ use shards::io::LaneId;
 use shards::{Committed, Kind, LaneSet, Lsn};
 
 use super::attach::{InFlight, Mode, WaitsFor};
-use super::mailbox::{Entry, MailboxKey};
+use super::mailbox::{Entry, MailboxKey, Proof};
 use super::records::MessageRecord;
 use super::{Delivery, Outcome, Outlet, Receipt, Relay, Staged};
 use crate::wire::{MailboxSeq, RejectReason};
@@ -36,10 +36,8 @@ impl Relay {
             Some(record.lsn),
             "commits come in the order of staging"
         );
-        let (key, seq, id, payload_bytes, origin) = match staged {
-            Some(Staged::Message { mailbox, seq, id, payload_bytes, origin, .. }) => {
-                (mailbox, seq, id, payload_bytes, origin)
-            }
+        let (key, seq, id, origin) = match staged {
+            Some(Staged::Message { mailbox, seq, id, origin, .. }) => (mailbox, seq, id, origin),
             Some(Staged::Copied { mailbox, seq, from, .. }) => {
                 return self.copy_committed(lane, mailbox, seq, from, record.loc);
             }
@@ -59,11 +57,10 @@ impl Relay {
             loc: record.loc,
             expires_s: record.expires_s,
             accepted_s: (message.accepted_ms / 1000) as u32,
-            payload_bytes,
             notified: !message.notify,
         });
         if let Some(remembered) = mailbox.remembered_mut(seq) {
-            remembered.segment = Some(record.loc.segment);
+            remembered.proof = Proof::in_segment(record.loc.segment);
         }
         self.push_live(key, seq, &message, outlet);
     }

@@ -13,7 +13,7 @@ use shards::io::{BLOCK_BYTES, DiskOp, LaneId, OpId, SegmentId};
 use shards::{AlignedBuf, AppendError, Kind, LaneSet, Lsn, Reserve};
 
 use super::catch_up::ReadEnd;
-use super::mailbox::{Entry, MailboxKey};
+use super::mailbox::{Entry, MailboxKey, Proof};
 use super::{Relay, Staged};
 
 /// Bytes of one read; the largest record fits, whatever its position in a block.
@@ -112,7 +112,7 @@ impl Relay {
 
     fn next_entry(&self, walk: &Walk) -> Option<Entry> {
         let mailbox = self.mailboxes.get(walk.key).filter(|mailbox| mailbox.lane == walk.lane)?;
-        let mut entries = mailbox.entries.range(mailbox.position_from(walk.seq)..);
+        let mut entries = mailbox.entries.iter_from(mailbox.position_from(walk.seq));
         entries.find(|entry| entry.loc.segment == walk.segment).copied()
     }
 
@@ -206,7 +206,7 @@ impl Relay {
         };
         // Its id is found with the copy from now on, whether the message lives or not.
         if let Some(known) = mailbox.remembered_mut(seq) {
-            known.segment = Some(to.segment);
+            known.proof = Proof::in_segment(to.segment);
         }
         self.book(lane).replaced.push((dead, Kind::Message));
     }

@@ -6,14 +6,14 @@
 //! holds up a turn for long. It is rebuilt at start from message records, which outlive their messages until
 //! their segment is reclaimed, and from dedup records, which carry ids out of a segment before that.
 
-use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use foldhash::quality::SeedableRandomState;
 use hashbrown::HashTable;
 use shards::io::SegmentId;
 
-use super::mailbox::{Mailbox, MailboxKey, Remembered};
+use super::chunks::Chunks;
+use super::mailbox::{Mailbox, MailboxKey, Proof, Remembered};
 use super::table::hasher;
 use crate::wire::MessageId;
 
@@ -22,6 +22,10 @@ const PARTS: usize = 64;
 
 /// Ids that a mailbox keeps when the core holds as many as it may: enough for what a sender has under way.
 const IDS_WHEN_FULL: u32 = 64;
+
+/// Ids beyond its number that a mailbox keeps before it forgets them, all at once: their slots are anywhere in
+/// memory, and a processor that is asked for many of them at a time does not wait for each.
+const FORGOTTEN_AT_ONCE: usize = 32;
 
 /// Where an id stands. The number is cut to 32 bits: a mailbox remembers far fewer ids than that at once.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +75,8 @@ impl DedupIndex {
         remembered(slot).map(|entry| entry.seq)
     }
 
-    /// Remembers an id that [`DedupIndex::find`] does not know, and forgets the oldest beyond `ids_max`.
+    /// Remembers an id that [`DedupIndex::find`] does not know, and now and then forgets the oldest beyond
+    /// `ids_max`.
     pub(super) fn remember(
         &mut self,
         key: MailboxKey,
@@ -81,8 +86,10 @@ impl DedupIndex {
     ) {
         self.insert(key, &entry);
         mailbox.remembered.push_back(entry);
-        while mailbox.remembered.len() > ids_max as usize {
-            self.forget_oldest(key, mailbox);
+        if mailbox.remembered.len() >= ids_max as usize + FORGOTTEN_AT_ONCE {
+            while mailbox.remembered.len() > ids_max as usize {
+                self.forget_oldest(key, mailbox);
+            }
         }
     }
 
@@ -115,14 +122,14 @@ impl DedupIndex {
     /// others.
     pub(super) fn settle(&mut self, key: MailboxKey, mailbox: &mut Mailbox, ids_max: u32) {
         put_in_order(&mut mailbox.remembered, ids_max);
-        for entry in &mailbox.remembered {
+        for entry in mailbox.remembered.iter() {
             self.insert(key, entry);
         }
     }
 
     /// Forgets one id that was never committed.
     pub(super) fn retract(&mut self, key: MailboxKey, mailbox: &mut Mailbox, seq: u64) {
-        if let Ok(at) = mailbox.remembered.binary_search_by_key(&seq, |entry| entry.seq)
+        if let Some(at) = mailbox.remembered_at(seq)
             && let Some(entry) = mailbox.remembered.remove(at)
         {
             self.remove(key, &entry);
@@ -131,7 +138,7 @@ impl DedupIndex {
 
     /// Forgets what is older than `since_s`. Ids that are not committed yet stay.
     pub(super) fn forget_before(&mut self, key: MailboxKey, mailbox: &mut Mailbox, since_s: u32) {
-        let is_old = |entry: &Remembered| entry.at_s < since_s && entry.segment.is_some();
+        let is_old = |entry: &Remembered| entry.at_s < since_s && entry.proof != Proof::NOT_YET;
         while mailbox.remembered.front().is_some_and(is_old) {
             self.forget_oldest(key, mailbox);
         }
@@ -146,7 +153,7 @@ impl DedupIndex {
     ) -> u64 {
         let before = mailbox.remembered.len();
         mailbox.remembered.retain(|entry| {
-            let keep = entry.segment != Some(segment);
+            let keep = entry.proof != Proof::in_segment(segment);
             if !keep {
                 self.remove(key, entry);
             }
@@ -163,18 +170,13 @@ impl DedupIndex {
 }
 
 /// Sorts by number, keeps what was recalled last of each, and drops the oldest beyond `ids_max`.
-fn put_in_order(remembered: &mut VecDeque<Remembered>, ids_max: u32) {
-    remembered.make_contiguous().sort_by_key(|entry| entry.seq);
-    let mut kept: VecDeque<Remembered> = VecDeque::with_capacity(remembered.len());
-    for entry in remembered.drain(..) {
-        if kept.back().is_some_and(|last| last.seq == entry.seq) {
-            kept.pop_back();
-        }
-        kept.push_back(entry);
-    }
-    let surplus = kept.len().saturating_sub(ids_max as usize);
-    kept.drain(..surplus);
-    *remembered = kept;
+fn put_in_order(remembered: &mut Chunks<Remembered>, ids_max: u32) {
+    let mut sorted: Vec<Remembered> = remembered.iter().copied().collect();
+    sorted.sort_by_key(|entry| entry.seq);
+    let of_its_own = |at: usize| sorted.get(at + 1).is_none_or(|next| next.seq != sorted[at].seq);
+    let newest_of_each = (0..sorted.len()).filter(|at| of_its_own(*at));
+    let surplus = newest_of_each.clone().count().saturating_sub(ids_max as usize);
+    *remembered = newest_of_each.skip(surplus).map(|at| sorted[at]).collect();
 }
 
 #[cfg(test)]
@@ -190,9 +192,10 @@ mod tests {
     }
 
     fn entry(seq: u64, segment: Option<u32>) -> Remembered {
+        let proof = segment.map_or(Proof::NOT_YET, |segment| Proof::in_segment(SegmentId(segment)));
         let mut id = [0; 16];
         id[..8].copy_from_slice(&seq.to_le_bytes());
-        Remembered { id: MessageId(id), seq, at_s: seq as u32, segment: segment.map(SegmentId) }
+        Remembered { id: MessageId(id), seq, at_s: seq as u32, proof }
     }
 
     #[test]
@@ -202,12 +205,11 @@ mod tests {
             assert_eq!(index.find(KEY, &mailbox, entry(seq, None).id), None);
             index.remember(KEY, &mut mailbox, entry(seq, None), 4_096);
         }
-        for seq in 1..=10_000 {
-            let expected = (seq > 10_000 - 4_096).then_some(seq);
-            assert_eq!(index.find(KEY, &mailbox, entry(seq, None).id), expected);
-        }
+        let known = |seq| index.find(KEY, &mailbox, entry(seq, None).id);
+        assert!((10_000 - 4_096 + 1..=10_000).all(|seq| known(seq) == Some(seq)));
+        assert!((1..=10_000 - 4_096 - FORGOTTEN_AT_ONCE as u64).all(|seq| known(seq).is_none()));
         assert_eq!(index.find(MailboxKey(4), &mailbox, entry(10_000, None).id), None, "another mailbox's");
-        assert_eq!(index.len, 4_096);
+        assert_eq!(index.len, mailbox.remembered.len() as u64);
     }
 
     #[test]
@@ -232,7 +234,10 @@ mod tests {
         index.settle(KEY, &mut mailbox, 30);
         let seqs: Vec<u64> = mailbox.remembered.iter().map(|entry| entry.seq).collect();
         assert_eq!(seqs, (31..=60).collect::<Vec<_>>());
-        assert_eq!(mailbox.remembered_mut(45).map(|entry| entry.segment), Some(Some(SegmentId(9))));
+        assert_eq!(
+            mailbox.remembered_mut(45).map(|entry| entry.proof),
+            Some(Proof::in_segment(SegmentId(9)))
+        );
         assert_eq!(index.find(KEY, &mailbox, entry(45, None).id), Some(45));
         assert_eq!(index.len, 30);
     }
@@ -244,7 +249,7 @@ mod tests {
             let ids_max = index.allowance(4_096, 100);
             index.remember(KEY, &mut mailbox, entry(seq, None), ids_max);
         });
-        assert!(mailbox.remembered.len() <= 101);
+        assert!(mailbox.remembered.len() <= 100 + FORGOTTEN_AT_ONCE);
         assert_eq!(index.allowance(4_096, 10), IDS_WHEN_FULL);
     }
 }

@@ -7,7 +7,7 @@ use shards::io::{LaneId, SegmentId};
 use shards::{AppendError, Committed, Kind, LaneSet, Reserve};
 
 use super::accept::wall_s;
-use super::mailbox::MailboxKey;
+use super::mailbox::{MailboxKey, Proof};
 use super::records::{self, DedupEntry, DeviceState, StateRecord};
 use super::{Outlet, Relay, Staged};
 use crate::rt::api::Now;
@@ -157,7 +157,9 @@ impl Relay {
         if self.mailboxes[key].expires_first_s <= now_s {
             self.expire(lanes, key, now_s);
         }
-        let mailbox = &self.mailboxes[key];
+        let mailbox = &mut self.mailboxes[key];
+        mailbox.entries.trim();
+        mailbox.remembered.trim();
         if let Some(oldest) = mailbox.entries.front() {
             self.sweep.oldest_s =
                 Some(self.sweep.oldest_s.map_or(oldest.accepted_s, |s| s.min(oldest.accepted_s)));
@@ -181,7 +183,7 @@ impl Relay {
                 first_s = first_s.min(entry.expires_s);
             } else {
                 lanes.lane_mut(lane).release(entry.loc, Kind::Message);
-                bytes += u64::from(entry.payload_bytes);
+                bytes += u64::from(entry.payload_bytes());
                 count += 1;
             }
             live
@@ -232,7 +234,8 @@ impl Relay {
         self.dedup.forget_before(key, mailbox, wall_s(now).saturating_sub(self.limits.dedup_s));
         let segment = relocation.segment;
         let looked_at = mailbox.remembered.len();
-        let count = mailbox.remembered.iter().filter(|entry| entry.segment == Some(segment)).count();
+        let count =
+            mailbox.remembered.iter().filter(|entry| entry.proof == Proof::in_segment(segment)).count();
         if mailbox.state.loc.is_some_and(|loc| loc.segment == segment) {
             relocation.again = true;
             if self.write_state(lanes, key, Reserve::Use).is_err() {
@@ -273,7 +276,7 @@ impl Relay {
         range: std::ops::Range<usize>,
     ) -> Result<(), AppendError> {
         let mailbox = &self.mailboxes[key];
-        let entries = mailbox.remembered.iter().filter(|entry| entry.segment == Some(segment));
+        let entries = mailbox.remembered.iter().filter(|entry| entry.proof == Proof::in_segment(segment));
         let entries = entries.skip(range.start).take(range.len());
         let entries = entries.map(|entry| DedupEntry { id: entry.id, seq: entry.seq, at_s: entry.at_s });
         self.scratch.clear();
@@ -298,7 +301,7 @@ impl Relay {
         if let Some((_, entries)) = records::decode_dedup(record.payload) {
             for moved in entries {
                 if let Some(entry) = mailbox.remembered_mut(moved.seq).filter(|entry| entry.id == moved.id) {
-                    entry.segment = Some(record.loc.segment);
+                    entry.proof = Proof::in_segment(record.loc.segment);
                 }
             }
         }

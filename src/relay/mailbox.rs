@@ -4,13 +4,15 @@
 //! devices; `staged` counts messages that have a number but are not committed; a mailbox without devices
 //! keeps everything until it expires.
 
-use std::collections::VecDeque;
+use std::num::NonZeroU32;
 
 use shards::RecordLoc;
 use shards::io::{LaneId, SegmentId};
 
 use super::attach::Attached;
+use super::chunks::Chunks;
 use super::quota::Usage;
+use super::records::MESSAGE_HEAD_BYTES;
 use crate::wire::{Address, DeviceId, Epoch, MessageId};
 
 /// Slot of a mailbox on its core.
@@ -24,19 +26,40 @@ pub(super) struct Entry {
     pub loc: RecordLoc,
     pub expires_s: u32,
     pub accepted_s: u32,
-    pub payload_bytes: u32,
     /// Its sender was told that a device acknowledged it, or never asked.
     pub notified: bool,
 }
 
-/// A message id in the dedup window, oldest first.
+impl Entry {
+    /// What counts against the limits of a mailbox: the payload without the record's own head.
+    pub(super) fn payload_bytes(&self) -> u32 {
+        self.loc.payload_bytes().saturating_sub(MESSAGE_HEAD_BYTES as u32)
+    }
+}
+
+/// A message id in the dedup window, oldest first. There are millions: 32 bytes each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remembered {
     pub id: MessageId,
     pub seq: u64,
     pub at_s: u32,
-    /// Segment that holds the record which proves it, once committed.
-    pub segment: Option<SegmentId>,
+    pub proof: Proof,
+}
+
+const _: () = assert!(size_of::<Entry>() == 32 && size_of::<Remembered>() == 32);
+
+/// Where the record stands that proves a remembered id: in a segment, or nowhere yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Proof(Option<NonZeroU32>);
+
+impl Proof {
+    /// Its record is not committed.
+    pub(super) const NOT_YET: Self = Self(None);
+
+    /// It is committed, in this segment.
+    pub(super) fn in_segment(segment: SegmentId) -> Self {
+        Self(NonZeroU32::MIN.checked_add(segment.0))
+    }
 }
 
 /// One device of the mailbox's owner.
@@ -74,14 +97,14 @@ pub(super) struct Mailbox {
     pub next_seq: u64,
     /// Highest committed number.
     pub committed_seq: u64,
-    pub entries: VecDeque<Entry>,
+    pub entries: Chunks<Entry>,
     /// Payload bytes of `entries` and of what is staged.
     pub bytes: u64,
     pub staged: u32,
     /// Records that are on their way to the log and are no new messages: states, ids, copies.
     pub staged_else: u32,
     pub devices: Vec<Device>,
-    pub remembered: VecDeque<Remembered>,
+    pub remembered: Chunks<Remembered>,
     pub state: StateOnDisk,
     /// What its owner has used of a sender's rates.
     pub usage: Usage,
@@ -97,12 +120,12 @@ impl Mailbox {
             epoch,
             next_seq: 1,
             committed_seq: 0,
-            entries: VecDeque::new(),
+            entries: Chunks::new(),
             bytes: 0,
             staged: 0,
             staged_else: 0,
             devices: Vec::new(),
-            remembered: VecDeque::new(),
+            remembered: Chunks::new(),
             state: StateOnDisk::default(),
             usage: Usage::default(),
             expires_first_s: u32::MAX,
@@ -160,12 +183,13 @@ impl Mailbox {
 
     /// Where a number stands among the remembered. Numbers follow each other unless some were refused, so it
     /// is looked for first where it would be then.
-    fn remembered_at(&self, seq: u64) -> Option<usize> {
+    pub(super) fn remembered_at(&self, seq: u64) -> Option<usize> {
         let guess = usize::try_from(seq.checked_sub(self.remembered.front()?.seq)?).ok()?;
         if self.remembered.get(guess).is_some_and(|entry| entry.seq == seq) {
             return Some(guess);
         }
-        self.remembered.binary_search_by_key(&seq, |entry| entry.seq).ok()
+        let at = self.remembered.partition_point(|entry| entry.seq < seq);
+        self.remembered.get(at).is_some_and(|entry| entry.seq == seq).then_some(at)
     }
 
     /// Index of the first entry numbered `seq` or higher.

@@ -27,6 +27,7 @@ mod accept;
 mod ack;
 mod attach;
 mod catch_up;
+mod chunks;
 mod commit;
 mod copy_forward;
 mod dedup;

@@ -5,7 +5,7 @@ use shards::{Kind, Ledger, RecoveredRecord};
 
 use super::Relay;
 use super::dedup::DedupIndex;
-use super::mailbox::{Device, Entry, Mailbox, MailboxKey, Remembered};
+use super::mailbox::{Device, Entry, Mailbox, MailboxKey, Proof, Remembered};
 use super::records::{self, MessageRecord, StateRecord};
 use crate::wire::{Address, Epoch};
 
@@ -60,8 +60,8 @@ impl Recovering {
         mailbox.next_seq = mailbox.next_seq.max(message.seq + 1);
         let at_s = u32::try_from(message.accepted_ms / 1000).unwrap_or(u32::MAX);
         if at_s.saturating_add(limits.dedup_s) > self.now_s {
-            let entry =
-                Remembered { id: message.dedup, seq: message.seq, at_s, segment: Some(record.loc.segment) };
+            let proof = Proof::in_segment(record.loc.segment);
+            let entry = Remembered { id: message.dedup, seq: message.seq, at_s, proof };
             DedupIndex::recall(mailbox, entry, limits.dedup_ids);
         }
         let entry = Entry {
@@ -69,7 +69,6 @@ impl Recovering {
             loc: record.loc,
             expires_s: record.expires_s,
             accepted_s: at_s,
-            payload_bytes: message.payload.len() as u32,
             notified: !message.notify,
         };
         if record.expires_s > self.now_s && message.seq > mailbox.floor() {
@@ -111,7 +110,7 @@ impl Recovering {
         }
         let floor = mailbox.floor();
         while let Some(entry) = mailbox.entries.front().filter(|entry| entry.seq <= floor) {
-            mailbox.bytes -= u64::from(entry.payload_bytes);
+            mailbox.bytes -= u64::from(entry.payload_bytes());
             ledger.release(entry.loc, Kind::Message);
             mailbox.entries.pop_front();
         }
@@ -129,8 +128,8 @@ impl Recovering {
             if entry.at_s.saturating_add(limits.dedup_s) <= self.now_s {
                 continue;
             }
-            let segment = Some(record.loc.segment);
-            let recalled = Remembered { id: entry.id, seq: entry.seq, at_s: entry.at_s, segment };
+            let proof = Proof::in_segment(record.loc.segment);
+            let recalled = Remembered { id: entry.id, seq: entry.seq, at_s: entry.at_s, proof };
             DedupIndex::recall(mailbox, recalled, limits.dedup_ids);
         }
         true

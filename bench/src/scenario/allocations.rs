@@ -19,7 +19,7 @@ use crate::load::Load;
 use crate::proto::trine::Users;
 use crate::report::{Row, Stat, Target};
 use crate::server::Bench;
-use crate::server::trine::CONFIG;
+use crate::server::trine::config;
 
 const NAME: &str = "allocations";
 const WINDOW: u32 = 16;
@@ -86,7 +86,7 @@ fn count(bench: &Bench, effort: &Effort, class: MessageClass) -> Result<Counted>
 
 /// A node of one core, without HTTP and signals.
 fn start(data: &Path) -> Result<(RunningNode, NodeId)> {
-    let file = ConfigFile { name: "bench.toml", text: CONFIG };
+    let file = ConfigFile { name: "bench.toml", text: &config(1) };
     let overrides = Overrides { data: Some(data.into()), ..Overrides::default() };
     let config = load(Profile::Server, Some(file), [], overrides).map_err(failed)?.config;
     let dir = store::create(&config, store::wall_ms()).map_err(failed)?;

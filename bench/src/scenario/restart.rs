@@ -18,7 +18,7 @@ const WINDOW: u32 = 64;
 /// Runs the scenario: one filling, then as many restarts as runs.
 pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let messages = effort.queued;
-    let dir = bench.trine_store()?;
+    let dir = bench.trine_store(1)?;
     say(&format!("{NAME}: queueing {messages} messages"));
     {
         let trine = bench.trine_on(dir.path(), 1)?;

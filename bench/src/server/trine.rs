@@ -10,14 +10,19 @@ use tempfile::TempDir;
 use super::{Bench, Server, await_line};
 use crate::error::{BenchError, Context, Result};
 
-/// The configuration of every node under test. Two segments per lane are made before the
-/// node starts, so that a short run overwrites segments as a node in service does and makes none.
-pub const CONFIG: &str = "\
+/// The configuration of every node under test, for as many lanes as it has cores. Two segments per lane are
+/// made before the node starts, so that a short run overwrites segments as a node in service does and makes
+/// none.
+pub fn config(cores: usize) -> String {
+    CONFIG.replace("LANES", &cores.to_string())
+}
+
+const CONFIG: &str = "\
 listen = '127.0.0.1:0'
 http = '127.0.0.1:0'
 
 [store]
-lanes = 4
+lanes = LANES
 segment_bytes = '128 MiB'
 max_bytes = '16 GiB'
 
@@ -63,17 +68,17 @@ impl Bench {
 
     /// Formats a store and starts a node of `cores` cores on it.
     pub fn trine(&self, cores: usize) -> Result<TrineServer> {
-        let dir = self.trine_store()?;
+        let dir = self.trine_store(cores)?;
         let mut trine = self.trine_on(dir.path(), cores)?;
         trine.server._dir = Some(dir);
         Ok(trine)
     }
 
-    /// A directory with a freshly formatted store and a configuration.
-    pub fn trine_store(&self) -> Result<TempDir> {
+    /// A directory with a freshly formatted store for this many cores and a configuration.
+    pub fn trine_store(&self, cores: usize) -> Result<TempDir> {
         let dir = self.fresh_dir("trine")?;
         let config = dir.path().join("bench.toml");
-        std::fs::write(&config, CONFIG).context("writing the node's configuration")?;
+        std::fs::write(&config, self::config(cores)).context("writing the node's configuration")?;
         let mut command = Command::new(&self.trine);
         command.arg("init").arg("--data").arg(dir.path().join("data")).arg("--config").arg(&config);
         let output = command.output().context("running `trine init`")?;

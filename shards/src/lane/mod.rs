@@ -57,6 +57,13 @@ pub struct RecordLoc {
     pub len: u32,
 }
 
+impl RecordLoc {
+    /// Length of the payload, in bytes.
+    pub fn payload_bytes(&self) -> u32 {
+        self.len.saturating_sub(RECORD_HEADER_BYTES as u32)
+    }
+}
+
 /// A record that has just become durable. The payload is still in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Committed<'a> {

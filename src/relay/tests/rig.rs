@@ -276,7 +276,7 @@ impl Rig {
 
     /// Begins a walk that copies a mailbox's first message.
     pub fn copy_all_of(&mut self, key: MailboxKey, walk: impl FnOnce(SegmentId) -> Walk) {
-        let segment = self.relay.mailboxes[key].entries[0].loc.segment;
+        let segment = self.relay.mailboxes[key].entries.front().unwrap().loc.segment;
         self.relay.copying.walk = Some(walk(segment));
     }
 
