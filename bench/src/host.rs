@@ -3,7 +3,7 @@
 use std::fs;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity, sched_setaffinity};
 
 use crate::error::{BenchError, Context, Result};
 
@@ -64,6 +64,12 @@ pub fn raise_file_limit() -> Result<u64> {
     setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum })
         .context("raising the limit of open files")?;
     Ok(most)
+}
+
+/// Whether the kernel may give this process huge pages. Clearing one takes milliseconds, which the generator
+/// must not lose; programs inherit it, and each server is to have what it chooses itself.
+pub fn allow_huge_pages(allow: bool) -> Result<()> {
+    disable_transparent_huge_pages(!allow).context("setting the use of huge pages")
 }
 
 /// Processor time that all threads of a process have used, in microseconds; user and kernel. The kernel

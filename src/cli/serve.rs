@@ -16,8 +16,8 @@ use crate::config::{Config, Cores};
 use crate::node::{Assembly, AssemblyError};
 use crate::rt::clock::Clock;
 use crate::rt::executor::{JoinError, RunningNode, StartError};
-use crate::rt::preflight;
 use crate::rt::ring::RingStats;
+use crate::rt::{memory, preflight};
 use crate::stats::{CoreStats, Vocabulary, per_core};
 use crate::wire::{CloseCode, RejectReason};
 
@@ -29,6 +29,9 @@ const CLOCK_BEHIND_MAX_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Runs a node until it is told to stop.
 pub fn run(config: Config, dir: NodeDir) -> Result<Exit, CliError> {
+    if let Err(error) = memory::use_small_pages() {
+        tracing::warn!(%error, "huge pages stay on: expect single answers that take milliseconds longer");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::new(Exit::Host, error.to_string()))?;
     let exit = runtime.block_on(run_until_signal(config, dir));

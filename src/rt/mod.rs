@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod entropy;
 pub mod executor;
 pub mod files;
+pub mod memory;
 pub mod preflight;
 pub mod ring;
 pub mod volume;

@@ -75,7 +75,10 @@ impl Bench {
 
     fn spawn(&self, command: &mut Command, cpus: &[usize]) -> Result<Child> {
         let name = command.get_program().to_string_lossy().into_owned();
-        self.processors.on(cpus, || command.spawn().context(format!("starting {name}")))
+        host::allow_huge_pages(true)?;
+        let child = self.processors.on(cpus, || command.spawn().context(format!("starting {name}")));
+        host::allow_huge_pages(false)?;
+        child
     }
 }
 
