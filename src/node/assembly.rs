@@ -24,8 +24,10 @@ use crate::rt::ring::RingConfig;
 use crate::rt::volume::FsVolume;
 use crate::stats::{CoreCounters, CoreStats};
 
-/// Batch buffers of a lane: one fills while the other is being written.
-const BUFFERS_PER_LANE: usize = 2;
+/// Batch buffers of a lane: one fills while the other is being written, at least. With few lanes there are
+/// more, so that senders do not wait for the disk.
+const BUFFERS_PER_LANE_MIN: usize = 2;
+const BUFFERS_PER_LANE_MAX: usize = 8;
 /// Sizes of a batch buffer: the largest message fits in the smallest.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 const BATCH_BYTES_MIN: usize = 128 * 1024;
@@ -142,17 +144,21 @@ impl Assembly {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BatchBuffers {
     bytes: usize,
+    per_lane: usize,
     per_core: u16,
     registered: bool,
 }
 
 impl BatchBuffers {
     fn plan(lanes: u16, cores: u16) -> Self {
-        let per_core = usize::from(lanes.div_ceil(cores)) * BUFFERS_PER_LANE;
+        let lanes_max = usize::from(lanes.div_ceil(cores));
+        let affordable = REGISTERED_BYTES_MAX / (BATCH_BYTES_MAX * lanes_max * usize::from(cores));
+        let per_lane = affordable.clamp(BUFFERS_PER_LANE_MIN, BUFFERS_PER_LANE_MAX);
+        let per_core = lanes_max * per_lane;
         let count = per_core * usize::from(cores);
         let bytes =
             (REGISTERED_BYTES_MAX / count).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX) & !(BLOCK_BYTES - 1);
-        Self { bytes, per_core: per_core as u16, registered: bytes * count <= REGISTERED_BYTES_MAX }
+        Self { bytes, per_lane, per_core: per_core as u16, registered: bytes * count <= REGISTERED_BYTES_MAX }
     }
 }
 
@@ -179,7 +185,7 @@ impl CoreStart {
             core: context.core,
             cores: self.cores,
             segments_per_lane: self.segments_per_lane,
-            buffers_per_lane: BUFFERS_PER_LANE,
+            buffers_per_lane: self.batch.per_lane,
             hash_seed: self.hash_seed,
             now: context.clock.now(),
         };
@@ -253,9 +259,16 @@ mod tests {
 
     #[test]
     fn batch_buffers_are_registered_only_within_their_share_of_locked_memory() {
-        let dev = BatchBuffers::plan(4, 2);
-        assert_eq!(dev, BatchBuffers { bytes: BATCH_BYTES_MAX, per_core: 4, registered: true });
-        let server = BatchBuffers::plan(256, 16);
-        assert_eq!(server, BatchBuffers { bytes: BATCH_BYTES_MIN, per_core: 32, registered: false });
+        let cut =
+            |bytes, per_lane, per_core, registered| BatchBuffers { bytes, per_lane, per_core, registered };
+        assert_eq!(BatchBuffers::plan(1, 1), cut(BATCH_BYTES_MAX, 8, 8, true));
+        assert_eq!(BatchBuffers::plan(4, 2), cut(BATCH_BYTES_MAX, 4, 8, true));
+        assert_eq!(BatchBuffers::plan(256, 16), cut(BATCH_BYTES_MIN, 2, 32, false));
+        for (lanes, cores) in [(1, 1), (2, 2), (4, 3), (8, 3), (16, 2), (64, 64), (256, 5)] {
+            let plan = BatchBuffers::plan(lanes, cores);
+            let all = plan.bytes * usize::from(plan.per_core * cores);
+            assert_eq!(plan.registered, all <= REGISTERED_BYTES_MAX, "{lanes} lanes, {cores} cores");
+            assert!(usize::from(plan.per_core) >= plan.per_lane * usize::from(lanes.div_ceil(cores)));
+        }
     }
 }

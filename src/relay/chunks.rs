@@ -3,7 +3,7 @@
 //! A ring that doubles copies everything in it and touches twice its memory for the first time, in one turn;
 //! and mailboxes that fill at the same rate all double at about the same moment. This queue never moves what
 //! it holds to grow: a push costs at most one chunk. Taking from the front hands the chunk to the back, so
-//! that a queue of steady length allocates nothing.
+//! that a queue of about the same length allocates nothing.
 //!
 //! Reached by position in constant time. Inserting and removing in the middle move what is on the shorter
 //! side: that is for rare cases.
@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 
 /// Items per chunk. A queue that never holds more is one vector, no larger than it needs.
 const CHUNK: usize = 128;
+/// Emptied chunks kept: a queue whose length swings by less than this many does not allocate.
+const SPARES: usize = 2;
 
 /// A queue of small values.
 ///
@@ -22,14 +24,14 @@ pub(super) struct Chunks<T> {
     chunks: VecDeque<Vec<T>>,
     head: usize,
     len: usize,
-    /// The chunk that was emptied last, for the next one that is needed.
-    spare: Option<Vec<T>>,
+    /// Chunks that were emptied, for the next ones that are needed; at most [`SPARES`].
+    spares: Vec<Vec<T>>,
 }
 
 impl<T: Copy> Chunks<T> {
     /// Empty; allocates nothing.
     pub const fn new() -> Self {
-        Self { chunks: VecDeque::new(), head: 0, len: 0, spare: None }
+        Self { chunks: VecDeque::new(), head: 0, len: 0, spares: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -87,7 +89,7 @@ impl<T: Copy> Chunks<T> {
         if self.chunks.back().is_none_or(|last| last.len() == CHUNK) {
             let first = self.chunks.is_empty();
             let make = || if first { Vec::new() } else { Vec::with_capacity(CHUNK) };
-            self.chunks.push_back(self.spare.take().unwrap_or_else(make));
+            self.chunks.push_back(self.spares.pop().unwrap_or_else(make));
         }
         if let Some(last) = self.chunks.back_mut() {
             last.push(item);
@@ -104,7 +106,8 @@ impl<T: Copy> Chunks<T> {
             self.chunks.iter_mut().for_each(Vec::clear);
             self.head = 0;
         } else if self.head == CHUNK {
-            self.spare = self.chunks.pop_front().map(emptied);
+            let emptied = self.chunks.pop_front();
+            self.spare(emptied);
             self.head = 0;
         }
         Some(item)
@@ -116,7 +119,15 @@ impl<T: Copy> Chunks<T> {
             last.pop();
         }
         if self.chunks.len() > 1 && self.chunks.back().is_some_and(Vec::is_empty) {
-            self.spare = self.chunks.pop_back();
+            let emptied = self.chunks.pop_back();
+            self.spare(emptied);
+        }
+    }
+
+    fn spare(&mut self, emptied: Option<Vec<T>>) {
+        if let Some(mut chunk) = emptied.filter(|_| self.spares.len() < SPARES) {
+            chunk.clear();
+            self.spares.push(chunk);
         }
     }
 
@@ -198,11 +209,6 @@ impl<T: Copy> FromIterator<T> for Chunks<T> {
         items.into_iter().for_each(|item| queue.push_back(item));
         queue
     }
-}
-
-fn emptied<T>(mut chunk: Vec<T>) -> Vec<T> {
-    chunk.clear();
-    chunk
 }
 
 #[cfg(test)]

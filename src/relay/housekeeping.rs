@@ -19,6 +19,8 @@ const SWEEP_MIN: u32 = 64;
 const SWEEP_STEPS: u32 = 300;
 /// Mailboxes and remembered ids looked at for relocation per step, about a tenth of a millisecond.
 const RELOCATE_PER_STEP: usize = 16 * 1024;
+/// A mailbox that got nothing for this long, in seconds, gives the memory of its empty queues back.
+const TRIM_AFTER_S: u32 = 60;
 /// State and dedup records hold no message and never expire with their segment.
 const NEVER_S: u32 = u32::MAX;
 
@@ -158,8 +160,10 @@ impl Relay {
             self.expire(lanes, key, now_s);
         }
         let mailbox = &mut self.mailboxes[key];
-        mailbox.entries.trim();
-        mailbox.remembered.trim();
+        if mailbox.remembered.back().is_none_or(|last| last.at_s.saturating_add(TRIM_AFTER_S) < now_s) {
+            mailbox.entries.trim();
+            mailbox.remembered.trim();
+        }
         if let Some(oldest) = mailbox.entries.front() {
             self.sweep.oldest_s =
                 Some(self.sweep.oldest_s.map_or(oldest.accepted_s, |s| s.min(oldest.accepted_s)));
