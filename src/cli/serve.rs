@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::error::{CliError, Exit};
 use super::output::Output;
 use super::session::random;
-use super::store::NodeDir;
+use super::store::{self, NodeDir};
 use crate::admin::{AdminState, Readiness, ReadinessCell, Shutdown, ShutdownSignals, serve};
-use crate::config::{Config, Cores};
+use crate::config::{AutoCount, Config};
 use crate::node::{Assembly, AssemblyError};
 use crate::rt::clock::Clock;
 use crate::rt::executor::{JoinError, RunningNode, StartError};
@@ -47,7 +47,7 @@ async fn run_until_signal(config: Config, dir: NodeDir) -> Result<Exit, CliError
     let started = clock.now();
     check_clock(started.wall_ms, dir.store.created_ms())?;
     let node_id = dir.key.node_id().to_string();
-    let cores = choose_cores(config.cores, dir.store.lanes());
+    let cores = choose_cores(config.cores, dir.store.lanes())?;
     check_host(&config, dir.store.lanes(), cores)?;
     let stats = per_core(cores);
     let readiness = Arc::new(ReadinessCell::new(Readiness::Recovering));
@@ -201,12 +201,20 @@ fn left_over(rings: &[Arc<RingStats>], drain_max: Duration) -> String {
     )
 }
 
-fn choose_cores(wanted: Cores, lanes: u16) -> u16 {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+/// The cores to run on: every core has a lane.
+fn choose_cores(wanted: AutoCount, lanes: u16) -> Result<u16, CliError> {
+    let processors = store::processors();
     let spared = usize::from(processors >= PROCESSORS_TO_SPARE_ONE);
     match wanted {
-        Cores::Count(cores) => cores,
-        Cores::Auto => u16::try_from(processors - spared).unwrap_or(u16::MAX).min(lanes),
+        AutoCount::Count(cores) if cores > lanes => {
+            let message = format!(
+                "cores = {cores}, but the store was made with {lanes} lanes and every core needs one: use at \
+                 most {lanes} cores, or make a store with more lanes (store.lanes)"
+            );
+            Err(CliError::new(Exit::Store, message))
+        }
+        AutoCount::Count(cores) => Ok(cores),
+        AutoCount::Auto => Ok(u16::try_from(processors - spared).unwrap_or(u16::MAX).min(lanes)),
     }
 }
 

@@ -45,7 +45,7 @@ pub fn create(config: &Config, now_ms: u64) -> Result<NodeDir, CliError> {
         None => make_key(dir)?,
     };
     let shape = StoreConfig {
-        lanes: config.store.lanes,
+        lanes: config.store.lanes_for(processors()),
         segment_bytes: u32::try_from(config.store.segment_bytes.as_bytes()).unwrap_or(u32::MAX),
         segments_per_lane: SEGMENTS_AT_FIRST,
         store_id: StoreId(random()?),
@@ -58,6 +58,11 @@ pub fn create(config: &Config, now_ms: u64) -> Result<NodeDir, CliError> {
         error => store_error(format!("the store in {} could not be made: {error}", dir.display())),
     })?;
     Ok(NodeDir { key, volume: Arc::new(volume), store })
+}
+
+/// Processors that this process may run on.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Opens the key and the store in `dir`.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 use toml::{Table, Value};
 
-use super::units::Cores;
+use super::units::AutoCount;
 use super::{Config, Invalid, Profile};
 
 const PREFIX: &str = "TRINE_";
@@ -36,7 +36,7 @@ pub struct Overrides {
     /// `--http`.
     pub http: Option<SocketAddr>,
     /// `--cores`.
-    pub cores: Option<Cores>,
+    pub cores: Option<AutoCount>,
 }
 
 /// A valid configuration, and what the operator should hear about it.
@@ -224,11 +224,11 @@ mod tests {
     fn flags_win_over_environment_over_file_over_defaults() {
         let text = "listen = '127.0.0.1:1'\nhttp = '127.0.0.1:2'\ncores = 2\n[limits]\nsend_window_max = 7";
         let env = [("TRINE_HTTP", "127.0.0.1:3"), ("TRINE_CORES", "3")].map(|(k, v)| (k.into(), v.into()));
-        let flags = Overrides { cores: Some(Cores::Count(4)), ..Overrides::default() };
+        let flags = Overrides { cores: Some(AutoCount::Count(4)), ..Overrides::default() };
         let file = ConfigFile { name: "t.toml", text };
         let config = load(Profile::Dev, Some(file), env, flags).unwrap().config;
         assert_eq!(config.data, PathBuf::from("trine-data"));
-        assert_eq!((config.listen.port(), config.http.port(), config.cores), (1, 3, Cores::Count(4)));
+        assert_eq!((config.listen.port(), config.http.port(), config.cores), (1, 3, AutoCount::Count(4)));
         assert_eq!(config.limits.send_window_max, 7);
         assert_eq!(config.limits.dedup_ids_max, Config::default().limits.dedup_ids_max);
         assert_eq!(config.store.segment_bytes, Size::mib(16));

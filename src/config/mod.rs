@@ -19,13 +19,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use shards::store::LANES_MAX;
 
 pub use budget::{Budget, BudgetLine};
 pub use layers::{ConfigError, ConfigFile, Loaded, Overrides, load};
 pub use limits::{Deadlines, Limits};
-pub use units::{Cores, Size, Span, UnitError};
+pub use units::{AutoCount, Size, Span, UnitError};
 pub use validate::Invalid;
 
+/// Segments a lane needs at least: one being written, one spare, one sealed, one being compacted.
+const SEGMENTS_PER_LANE_MIN: u64 = 4;
 /// Most segment files of one lane, given by the format of the store.
 const SEGMENTS_PER_LANE_MAX: u32 = shards::format::SEGMENTS_MAX as u32;
 
@@ -48,8 +51,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health, metrics and status are served. There is no authentication on it.
     pub http: SocketAddr,
-    /// Cores to use.
-    pub cores: Cores,
+    /// Cores to use; by itself as many as this process may run on.
+    pub cores: AutoCount,
     /// The store on disk.
     pub store: StoreConfig,
     /// What one client, one source or all of them together may use.
@@ -62,8 +65,9 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
-    /// Lanes, a power of two; at least the number of cores the node will ever run on.
-    pub lanes: u16,
+    /// Lanes, a power of two; at least the number of cores the node will ever run on. By itself one for each
+    /// processor: each lane commits alone, so more of them cost more writes.
+    pub lanes: AutoCount,
     /// Size of a segment file.
     pub segment_bytes: Size,
     /// Most that all segment files together may take.
@@ -81,7 +85,7 @@ impl Config {
             data: data.into(),
             listen: (Ipv4Addr::LOCALHOST, 9001).into(),
             http: (Ipv4Addr::LOCALHOST, 8081).into(),
-            cores: Cores::Auto,
+            cores: AutoCount::Auto,
             store,
             limits: Limits::default(),
             deadlines: Deadlines::default(),
@@ -103,20 +107,35 @@ impl Default for Config {
 }
 
 impl StoreConfig {
-    /// Segment files a lane may own, so that all lanes together stay within `max_bytes`; at least two, at
-    /// most what the format allows.
-    pub fn segments_per_lane(&self) -> u32 {
+    /// Lanes of a store that is made on a machine of so many processors: no more than `max_bytes` has room
+    /// for.
+    pub fn lanes_for(&self, processors: usize) -> u16 {
+        match self.lanes {
+            AutoCount::Count(lanes) => lanes,
+            AutoCount::Auto => {
+                let wanted = u16::try_from(processors.next_power_of_two()).unwrap_or(LANES_MAX);
+                let room =
+                    self.max_bytes.as_bytes() / self.segment_bytes.as_bytes().max(1) / SEGMENTS_PER_LANE_MIN;
+                let room = 1 << room.max(1).ilog2().min(LANES_MAX.ilog2());
+                wanted.clamp(1, LANES_MAX).min(room)
+            }
+        }
+    }
+
+    /// Segment files that each of so many lanes may own, so that all together stay within `max_bytes`; at
+    /// least two, at most what the format allows.
+    pub fn segments_per_lane(&self, lanes: u16) -> u32 {
         let segments =
-            self.max_bytes.as_bytes() / self.segment_bytes.as_bytes().max(1) / u64::from(self.lanes.max(1));
+            self.max_bytes.as_bytes() / self.segment_bytes.as_bytes().max(1) / u64::from(lanes.max(1));
         u32::try_from(segments).unwrap_or(u32::MAX).clamp(2, SEGMENTS_PER_LANE_MAX)
     }
 
     const fn server() -> Self {
-        Self { lanes: 16, segment_bytes: Size::mib(256), max_bytes: Size::gib(64) }
+        Self { lanes: AutoCount::Auto, segment_bytes: Size::mib(256), max_bytes: Size::gib(64) }
     }
 
     const fn dev() -> Self {
-        Self { lanes: 4, segment_bytes: Size::mib(16), max_bytes: Size::gib(2) }
+        Self { lanes: AutoCount::Auto, segment_bytes: Size::mib(16), max_bytes: Size::gib(2) }
     }
 }
 
@@ -129,6 +148,17 @@ impl Default for StoreConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lanes_suit_the_processors_and_the_space() {
+        let store = |max_bytes| StoreConfig { max_bytes, ..StoreConfig::server() };
+        let roomy = store(Size::gib(4096));
+        let lanes = [1, 2, 3, 48, 64, 1_000].map(|processors| roomy.lanes_for(processors));
+        assert_eq!(lanes, [1, 2, 4, 64, 64, 256]);
+        assert_eq!(store(Size::gib(64)).lanes_for(96), 64);
+        assert_eq!(store(Size::gib(5)).lanes_for(96), 4);
+        assert_eq!(StoreConfig { lanes: AutoCount::Count(8), ..roomy }.lanes_for(2), 8);
+    }
 
     #[test]
     fn both_profiles_are_valid_and_survive_printing_and_reading() {

@@ -24,10 +24,10 @@ pub struct Span {
     ms: u64,
 }
 
-/// How many cores to use.
+/// A number that the node can choose for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cores {
-    /// As many as this process may run on.
+pub enum AutoCount {
+    /// What suits this machine.
     Auto,
     /// This many, from 1.
     Count(u16),
@@ -44,9 +44,9 @@ pub enum UnitError {
         "`{0}` is no duration; write a whole number and a unit, such as \"3s\" or \"30d\" (ms, s, m, h, d)"
     )]
     Span(String),
-    /// Not a number of cores.
-    #[error("`{0}` is no number of cores; write \"auto\" or a whole number from 1 to 1024")]
-    Cores(String),
+    /// Not a number of cores or lanes.
+    #[error("`{0}` is no number to use here; write \"auto\" or a whole number from 1 to 1024")]
+    Count(String),
 }
 
 impl Size {
@@ -146,14 +146,14 @@ impl FromStr for Span {
     }
 }
 
-impl FromStr for Cores {
+impl FromStr for AutoCount {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
         match text.trim() {
             "auto" => Ok(Self::Auto),
             count => match count.parse() {
                 Ok(count @ 1..=1024) => Ok(Self::Count(count)),
-                _ => Err(UnitError::Cores(text.into())),
+                _ => Err(UnitError::Count(text.into())),
             },
         }
     }
@@ -173,7 +173,7 @@ impl fmt::Display for Span {
     }
 }
 
-impl fmt::Display for Cores {
+impl fmt::Display for AutoCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -220,7 +220,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Size, Span, Cores);
+as_text!(Size, Span, AutoCount);
 
 #[cfg(test)]
 mod tests {
@@ -236,7 +236,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_the_parsers_panic(text in ".*") {
-            let (_, _, _) = (text.parse::<Size>(), text.parse::<Span>(), text.parse::<Cores>());
+            let (_, _, _) = (text.parse::<Size>(), text.parse::<Span>(), text.parse::<AutoCount>());
         }
     }
 
@@ -263,7 +263,7 @@ mod tests {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
         for text in ["0", "1025", "all", "-1"] {
-            assert!(text.parse::<Cores>().is_err(), "{text}");
+            assert!(text.parse::<AutoCount>().is_err(), "{text}");
         }
     }
 }

@@ -2,11 +2,10 @@
 
 use std::fmt::{self, Display};
 
-use super::units::{Cores, Size, Span};
-use super::{Config, Deadlines, Limits, StoreConfig};
+use shards::store::LANES_MAX;
 
-/// Segments a lane needs at least: one being written, one spare, one sealed, one being compacted.
-const SEGMENTS_PER_LANE_MIN: u64 = 4;
+use super::units::{AutoCount, Size, Span};
+use super::{Config, Deadlines, Limits, SEGMENTS_PER_LANE_MIN, StoreConfig};
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,34 +66,41 @@ impl Check {
         });
     }
 
-    fn store(&mut self, store: &StoreConfig, cores: Cores) {
+    fn store(&mut self, store: &StoreConfig, cores: AutoCount) {
         let &StoreConfig { lanes, segment_bytes, max_bytes } = store;
-        self.range("store.lanes", lanes, 1, 1024);
-        self.require(lanes.is_power_of_two(), || {
-            let lower = 1 << lanes.checked_ilog2().unwrap_or(0);
-            format!("store.lanes = {lanes} is no power of two: set it to {lower} or {}", lower * 2)
-        });
-        if let Cores::Count(count) = cores {
-            self.require(count <= lanes, || {
-                format!(
-                    "cores = {count} is above store.lanes = {lanes}: every core needs a lane; use fewer cores"
-                )
-            });
-        }
-        self.range("store.segment_bytes", segment_bytes, Size::mib(4), Size::gib(1));
-        self.require(segment_bytes.as_bytes().is_multiple_of(Size::mib(1).as_bytes()), || {
-            format!("store.segment_bytes = {segment_bytes} is no multiple of 1 MiB: round it")
-        });
-        let needed =
-            u64::from(lanes).saturating_mul(SEGMENTS_PER_LANE_MIN).saturating_mul(segment_bytes.as_bytes());
+        let lanes = match lanes {
+            AutoCount::Count(lanes) => self.lanes(lanes, cores),
+            AutoCount::Auto => 1,
+        };
+        let segments = u64::from(lanes) * SEGMENTS_PER_LANE_MIN;
+        let needed = segments.saturating_mul(segment_bytes.as_bytes());
         self.require(max_bytes.as_bytes() >= needed, || {
-            let segments = u64::from(lanes) * SEGMENTS_PER_LANE_MIN;
             format!(
                 "store.max_bytes = {max_bytes} is too little: {lanes} lanes need {segments} segments of \
                  {segment_bytes}; raise it to {} or make the segments smaller",
                 Size::bytes(needed)
             )
         });
+        self.range("store.segment_bytes", segment_bytes, Size::mib(4), Size::gib(1));
+        self.require(segment_bytes.as_bytes().is_multiple_of(Size::mib(1).as_bytes()), || {
+            format!("store.segment_bytes = {segment_bytes} is no multiple of 1 MiB: round it")
+        });
+    }
+
+    fn lanes(&mut self, lanes: u16, cores: AutoCount) -> u16 {
+        self.range("store.lanes", lanes, 1, LANES_MAX);
+        self.require(lanes.is_power_of_two(), || {
+            let lower = 1 << lanes.checked_ilog2().unwrap_or(0);
+            format!("store.lanes = {lanes} is no power of two: set it to {lower} or {}", lower * 2)
+        });
+        if let AutoCount::Count(count) = cores {
+            self.require(count <= lanes, || {
+                format!(
+                    "cores = {count} is above store.lanes = {lanes}: every core needs a lane; use fewer cores"
+                )
+            });
+        }
+        lanes
     }
 
     fn limits(&mut self, l: &Limits) {
@@ -164,16 +170,20 @@ mod tests {
     /// A change that must be refused, and what the message must contain: the key and the fix.
     type Case = (fn(&mut Config), &'static str, &'static str);
 
+    const SIXTEEN: AutoCount = AutoCount::Count(16);
+
     #[test]
     fn what_cannot_work_is_refused_with_the_key_and_the_fix() {
         let cases: &[Case] = &[
             (|c| c.data = "".into(), "data", "name a directory"),
             (|c| c.http = c.listen, "listen and http", "another port"),
-            (|c| c.store.lanes = 12, "store.lanes = 12", "8 or 16"),
-            (|c| c.store.lanes = 0, "store.lanes = 0", "1 or 2"),
-            (|c| c.cores = Cores::Count(17), "cores = 17", "fewer cores"),
+            (|c| c.store.lanes = AutoCount::Count(12), "store.lanes = 12", "8 or 16"),
+            (|c| c.store.lanes = AutoCount::Count(0), "store.lanes = 0", "1 or 2"),
+            (|c| c.store.lanes = AutoCount::Count(512), "store.lanes = 512", "between 1 and 256"),
+            (|c| (c.cores, c.store.lanes) = (AutoCount::Count(17), SIXTEEN), "cores = 17", "fewer cores"),
             (|c| c.store.segment_bytes = Size::kib(5_000), "store.segment_bytes", "round it"),
-            (|c| c.store.max_bytes = Size::gib(8), "store.max_bytes = 8 GiB", "raise it to 16 GiB"),
+            (|c| (c.store.max_bytes, c.store.lanes) = (Size::gib(8), SIXTEEN), "8 GiB", "raise it to 16 GiB"),
+            (|c| c.store.max_bytes = Size::mib(512), "store.max_bytes = 512 MiB", "raise it to 1 GiB"),
             (|c| c.limits.send_window_max = 0, "limits.send_window_max = 0", "between 1 and 8192"),
             (|c| c.limits.ttl_default = Span::days(31), "limits.ttl_default = 31d", "lower the first"),
             (|c| c.limits.dedup_ids_max = 100, "limits.send_window_max = 512", "raise the second"),

@@ -104,7 +104,7 @@ impl Assembly {
             volume: Some(self.volume),
             clock: self.clock,
         };
-        let segments_per_lane = self.config.store.segments_per_lane();
+        let segments_per_lane = self.config.store.segments_per_lane(self.store.lanes());
         let factory = |core: u16| {
             let start = CoreStart {
                 shared: Arc::clone(&shared),

@@ -34,28 +34,34 @@ impl<T: Copy> Chunks<T> {
         Self { chunks: VecDeque::new(), head: 0, len: 0, spares: Vec::new() }
     }
 
+    /// Items in it.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// True without items.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// The item at a position, counted from the front.
     pub fn get(&self, at: usize) -> Option<&T> {
         let place = self.head + at;
         (at < self.len).then(|| &self.chunks[place / CHUNK][place % CHUNK])
     }
 
+    /// The item at a position, counted from the front.
     pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         let place = self.head + at;
         (at < self.len).then(|| &mut self.chunks[place / CHUNK][place % CHUNK])
     }
 
+    /// The first.
     pub fn front(&self) -> Option<&T> {
         self.get(0)
     }
 
+    /// The last.
     pub fn back(&self) -> Option<&T> {
         self.get(self.len.checked_sub(1)?)
     }
@@ -67,6 +73,7 @@ impl<T: Copy> Chunks<T> {
         self.chunks.range(first..).flatten().skip(place - first * CHUNK)
     }
 
+    /// All, from the front.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.iter_from(0)
     }
@@ -85,6 +92,7 @@ impl<T: Copy> Chunks<T> {
         low
     }
 
+    /// Adds an item at the end.
     pub fn push_back(&mut self, item: T) {
         if self.chunks.back().is_none_or(|last| last.len() == CHUNK) {
             let first = self.chunks.is_empty();
@@ -97,6 +105,7 @@ impl<T: Copy> Chunks<T> {
         }
     }
 
+    /// Takes the first.
     pub fn pop_front(&mut self) -> Option<T> {
         let item = *self.front()?;
         self.head += 1;

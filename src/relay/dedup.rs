@@ -23,8 +23,8 @@ const PARTS: usize = 64;
 /// Ids that a mailbox keeps when the core holds as many as it may: enough for what a sender has under way.
 const IDS_WHEN_FULL: u32 = 64;
 
-/// Ids beyond its number that a mailbox keeps before it forgets them, all at once: their slots are anywhere in
-/// memory, and a processor that is asked for many of them at a time does not wait for each.
+/// Ids beyond its number that a mailbox keeps before it forgets them, all at once: their slots are anywhere
+/// in memory, and a processor that is asked for many of them at a time does not wait for each.
 const FORGOTTEN_AT_ONCE: usize = 32;
 
 /// Where an id stands. The number is cut to 32 bits: a mailbox remembers far fewer ids than that at once.

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::Output;
 use crate::cli::{serve, store};
-use crate::config::{self, Budget, ConfigFile, Cores, Loaded, Overrides, Profile};
+use crate::config::{self, AutoCount, Budget, ConfigFile, Loaded, Overrides, Profile};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,7 +34,7 @@ pub struct NodeArgs {
     http: Option<SocketAddr>,
     /// Cores to use, or `auto` [default: auto]
     #[arg(long, value_name = "N")]
-    cores: Option<Cores>,
+    cores: Option<AutoCount>,
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -109,10 +109,8 @@ pub fn print_config(options: &NodeOptions) -> Result<Exit, CliError> {
         eprintln!("trine: {warning}");
     }
     let cores = match loaded.config.cores {
-        Cores::Count(count) => count,
-        Cores::Auto => {
-            std::thread::available_parallelism().map_or(1, |n| u16::try_from(n.get()).unwrap_or(u16::MAX))
-        }
+        AutoCount::Count(count) => count,
+        AutoCount::Auto => u16::try_from(store::processors()).unwrap_or(u16::MAX),
     };
     let budget = Budget::of(&loaded.config, cores).to_string().replace('\n', "\n# ");
     Output::stdout().line(&format!("{}\n# {budget}", loaded.config.to_toml()))?;
@@ -137,7 +135,7 @@ mod tests {
         let options = options("trine node --dev --data d --listen 127.0.0.1:0 --http 127.0.0.1:0 --cores 2");
         let config = load_config(&options).unwrap().config;
         assert_eq!(config.data, PathBuf::from("d"));
-        assert_eq!((config.listen.port(), config.http.port(), config.cores), (0, 0, Cores::Count(2)));
+        assert_eq!((config.listen.port(), config.http.port(), config.cores), (0, 0, AutoCount::Count(2)));
         assert_eq!(config.store, config::Config::of(Profile::Dev).store);
     }
 
