@@ -13,6 +13,7 @@
 
 pub mod buffer;
 mod checksum;
+pub mod code;
 pub mod format;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]

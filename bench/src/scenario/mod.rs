@@ -2,6 +2,7 @@
 
 mod allocations;
 mod durable;
+mod erasure;
 mod idle;
 mod live;
 mod logins;
@@ -67,6 +68,8 @@ pub enum Scenario {
     Restart,
     /// Allocations per message in steady state
     Allocations,
+    /// The erasure code on one core, against ISA-L
+    ErasureCode,
 }
 
 impl Scenario {
@@ -80,6 +83,7 @@ impl Scenario {
             Self::Logins => logins::run(bench, effort, say),
             Self::Restart => restart::run(bench, effort, say),
             Self::Allocations => allocations::run(bench, effort, say),
+            Self::ErasureCode => erasure::run(bench, effort, say),
         }
     }
 }
