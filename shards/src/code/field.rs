@@ -72,8 +72,10 @@ const fn nibbles() -> [[u8; 32]; 256] {
 /// For each number, multiplication by it as the 8x8 matrix over GF(2) that GF2P8AFFINEQB takes: byte `7 - i`
 /// selects the input bits whose parity is output bit `i`. (The instruction's own multiplication has another
 /// polynomial.)
+#[cfg(any(target_arch = "x86_64", test))]
 pub(super) static MATRICES: [u64; 256] = matrices();
 
+#[cfg(any(target_arch = "x86_64", test))]
 const fn matrices() -> [u64; 256] {
     let mut all = [0; 256];
     let mut number = 0;

@@ -71,8 +71,8 @@ impl Shape {
         self.data() + self.parity()
     }
 
-    /// Bytes of each shard of an object of `object_bytes`: it is cut into equal parts, the last filled up with
-    /// zeros.
+    /// Bytes of each shard of an object of `object_bytes`: it is cut into equal parts, the last filled up
+    /// with zeros.
     pub fn shard_bytes(self, object_bytes: usize) -> usize {
         object_bytes.div_ceil(self.data())
     }

@@ -72,8 +72,8 @@ impl Rs8 {
         Plan::new(self, have, wanted)
     }
 
-    /// Computes the wanted shards of a plan from its survivors: only those rows. `survivors` and `missing` are
-    /// in the order of their indices. It cannot tell whether a survivor is what it should be; see
+    /// Computes the wanted shards of a plan from its survivors: only those rows. `survivors` and `missing`
+    /// are in the order of their indices. It cannot tell whether a survivor is what it should be; see
     /// [`super::Code::rebuild_verified`].
     pub fn rebuild(
         &self,

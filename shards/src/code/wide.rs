@@ -1,8 +1,8 @@
 //! Code id 2: Reed-Solomon by FFT over GF(2^16), from the crate `reed-solomon-simd`.
 //!
-//! Its cost per byte grows with the logarithm of the number of shards, where that of code id 1 grows with the
-//! number of rows to compute; so it wins for wide stripes. It allocates working space of about the size of the
-//! stripe for each call.
+//! Its cost per byte grows with the logarithm of the number of shards, where that of code id 1 grows with
+//! the number of rows to compute; so it wins for wide stripes. It allocates working space of about the size
+//! of the stripe for each call.
 
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 

@@ -9,7 +9,9 @@ const LIBRARY: &str = "libisal.so.2";
 /// Bytes of its tables per coefficient.
 const TABLE_BYTES: usize = 32;
 
+// SAFETY: the signature is that of erasure_code.h.
 type InitTables = unsafe extern "C" fn(i32, i32, *const u8, *mut u8);
+// SAFETY: likewise.
 type EncodeData = unsafe extern "C" fn(i32, i32, i32, *const u8, *const *const u8, *const *mut u8);
 
 /// The library, loaded.
@@ -20,7 +22,7 @@ pub struct IsaL {
 impl IsaL {
     /// Loads it.
     pub fn load() -> Result<Self> {
-        // SAFETY: loading runs the library's initialisers, which choose its kernels and touch nothing of ours.
+        // SAFETY: loading runs the library's initialisers, which choose its kernels.
         let library = unsafe { Library::new(LIBRARY) };
         let missing = |error| BenchError::Missing(format!("{LIBRARY} (apt-get install libisal2): {error}"));
         Ok(Self { library: library.map_err(missing)? })

@@ -46,33 +46,46 @@ struct Nibbles(__m256i, __m256i);
 // SAFETY: loads and stores are of 32 bytes and unaligned.
 unsafe impl Vector for Shuffled {
     const BYTES: usize = 32;
+    const REGISTERS: usize = 16;
     type Factor = [u8; 32];
     type Input = Nibbles;
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn zero() -> Self {
         // SAFETY: the caller has the instructions.
         Self(unsafe { _mm256_setzero_si256() })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self {
         // SAFETY: the caller has the instructions and 32 readable bytes.
         Self(unsafe { _mm256_loadu_si256(from.cast()) })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn store(self, to: *mut u8) {
         // SAFETY: the caller has the instructions and 32 writable bytes.
         unsafe { _mm256_storeu_si256(to.cast(), self.0) }
     }
 
+    // SAFETY: the contract is that of the trait.
+    #[inline(always)]
+    unsafe fn prefetch(from: *const u8) {
+        // SAFETY: a prefetch has no effect that a program can see.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast()) }
+    }
+
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: the caller has the instructions.
         Self(unsafe { _mm256_xor_si256(self.0, other.0) })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn input(self) -> Nibbles {
         // SAFETY: the caller has the instructions.
@@ -83,6 +96,7 @@ unsafe impl Vector for Shuffled {
         }
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn times(input: Nibbles, factor: &[u8; 32]) -> Self {
         // SAFETY: the caller has the instructions; both tables of 16 bytes lie in the factor.

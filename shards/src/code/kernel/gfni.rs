@@ -69,38 +69,52 @@ struct Wide(__m512i);
 // SAFETY: loads and stores are of 64 bytes and unaligned.
 unsafe impl Vector for Wide {
     const BYTES: usize = 64;
+    const REGISTERS: usize = 32;
     type Factor = u64;
     type Input = __m512i;
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn zero() -> Self {
         // SAFETY: the caller has the instructions.
         Self(unsafe { _mm512_setzero_si512() })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self {
         // SAFETY: the caller has the instructions and 64 readable bytes.
         Self(unsafe { _mm512_loadu_si512(from.cast()) })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn store(self, to: *mut u8) {
         // SAFETY: the caller has the instructions and 64 writable bytes.
         unsafe { _mm512_storeu_si512(to.cast(), self.0) }
     }
 
+    // SAFETY: the contract is that of the trait.
+    #[inline(always)]
+    unsafe fn prefetch(from: *const u8) {
+        // SAFETY: a prefetch has no effect that a program can see.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast()) }
+    }
+
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: the caller has the instructions.
         Self(unsafe { _mm512_xor_si512(self.0, other.0) })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn input(self) -> __m512i {
         self.0
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn times(input: __m512i, factor: &u64) -> Self {
         // SAFETY: the caller has the instructions.
@@ -114,38 +128,52 @@ struct Narrow(__m256i);
 // SAFETY: loads and stores are of 32 bytes and unaligned.
 unsafe impl Vector for Narrow {
     const BYTES: usize = 32;
+    const REGISTERS: usize = 16;
     type Factor = u64;
     type Input = __m256i;
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn zero() -> Self {
         // SAFETY: the caller has the instructions.
         Self(unsafe { _mm256_setzero_si256() })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self {
         // SAFETY: the caller has the instructions and 32 readable bytes.
         Self(unsafe { _mm256_loadu_si256(from.cast()) })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn store(self, to: *mut u8) {
         // SAFETY: the caller has the instructions and 32 writable bytes.
         unsafe { _mm256_storeu_si256(to.cast(), self.0) }
     }
 
+    // SAFETY: the contract is that of the trait.
+    #[inline(always)]
+    unsafe fn prefetch(from: *const u8) {
+        // SAFETY: a prefetch has no effect that a program can see.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast()) }
+    }
+
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: the caller has the instructions.
         Self(unsafe { _mm256_xor_si256(self.0, other.0) })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn input(self) -> __m256i {
         self.0
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn times(input: __m256i, factor: &u64) -> Self {
         // SAFETY: the caller has the instructions.

@@ -4,8 +4,8 @@
 //! all instruction sets; each of them says how it loads, stores, adds and multiplies. The set is chosen when
 //! the program runs.
 //!
-//! **Promise.** Every kernel gives the same bytes for every length from 1 and every alignment. Nothing is read
-//! or written outside of the buffers.
+//! **Promise.** Every kernel gives the same bytes for every length from 1 and every alignment. Nothing is
+//! read or written outside of the buffers.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,7 +16,9 @@ mod neon;
 mod scalar;
 mod vector;
 
-use super::field::{MATRICES, NIBBLES};
+#[cfg(target_arch = "x86_64")]
+use super::field::MATRICES;
+use super::field::NIBBLES;
 use super::matrix::Matrix;
 
 /// Rows computed in one pass over the inputs: their sums stay in registers.
@@ -101,6 +103,7 @@ struct Group {
 #[derive(Clone, Debug)]
 enum Factors {
     /// For multiplication by a matrix of bits.
+    #[cfg(target_arch = "x86_64")]
     Matrices(Vec<u64>),
     /// For multiplication by look-up of nibbles.
     Nibbles(Vec<[u8; 32]>),
@@ -122,6 +125,7 @@ impl Coefficients {
             let places = (0..columns).flat_map(|column| (first..first + rows).map(move |row| (row, column)));
             let factors = places.map(|(row, column)| usize::from(numbers[row * columns + column]));
             let factors = match kernel {
+                #[cfg(target_arch = "x86_64")]
                 Kernel::GfniAvx512 | Kernel::GfniAvx2 => {
                     Factors::Matrices(factors.map(|number| MATRICES[number]).collect())
                 }
@@ -201,6 +205,7 @@ impl Group {
                 neon::combine(factors, inputs, outputs, tile, output);
             }
             (_, Factors::Nibbles(factors)) => scalar::combine(factors, inputs, outputs, tile, output),
+            #[cfg(target_arch = "x86_64")]
             (kernel, Factors::Matrices(_)) => unreachable!("{kernel:?} takes no matrices"),
         }
     }

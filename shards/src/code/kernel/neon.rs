@@ -44,39 +44,52 @@ struct Nibbles(uint8x16_t, uint8x16_t);
 // SAFETY: loads and stores are of 16 bytes and unaligned.
 unsafe impl Vector for Looked {
     const BYTES: usize = 16;
+    const REGISTERS: usize = 32;
     type Factor = [u8; 32];
     type Input = Nibbles;
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn zero() -> Self {
         // SAFETY: the caller has the instructions.
         Self(unsafe { vdupq_n_u8(0) })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self {
         // SAFETY: the caller has the instructions and 16 readable bytes.
         Self(unsafe { vld1q_u8(from) })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn store(self, to: *mut u8) {
         // SAFETY: the caller has the instructions and 16 writable bytes.
         unsafe { vst1q_u8(to, self.0) }
     }
 
+    // SAFETY: the contract is that of the trait.
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const u8) {
+        // The intrinsic is not stable on this processor; its own prefetcher must do.
+    }
+
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: the caller has the instructions.
         Self(unsafe { veorq_u8(self.0, other.0) })
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn input(self) -> Nibbles {
         // SAFETY: the caller has the instructions.
         unsafe { Nibbles(vandq_u8(self.0, vdupq_n_u8(0x0F)), vshrq_n_u8::<4>(self.0)) }
     }
 
+    // SAFETY: the contract is that of the trait.
     #[inline(always)]
     unsafe fn times(input: Nibbles, factor: &[u8; 32]) -> Self {
         // SAFETY: the caller has the instructions; both tables of 16 bytes lie in the factor.

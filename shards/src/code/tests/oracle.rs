@@ -1,3 +1,5 @@
+//! The codes against those of others, and what others publish.
+
 use reed_solomon_erasure::galois_8::ReedSolomon;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Every way to lose five of fifteen, and survivors that are not what they should be.
+
 use proptest::prelude::*;
 
 use super::*;
