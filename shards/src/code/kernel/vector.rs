@@ -100,11 +100,14 @@ unsafe fn rows<V: Vector, const R: usize>(
     output: Output,
 ) {
     let Tile { start: mut at, end } = tile;
-    let widest = V::REGISTERS / if R == 1 { 4 } else { 8 };
+    // The sums of all rows stay in registers, beside the inputs. A single row takes long runs of each input,
+    // for which the processor's own prefetcher is better than asking ahead.
+    let widest = V::REGISTERS / if R == 1 { 2 } else { 8 };
     while at + widest * V::BYTES <= end {
         // SAFETY: so many vectors fit before the end of the tile.
         unsafe {
             match widest {
+                16 => columns::<V, R, 16>(factors, inputs, outputs, at, output),
                 8 => columns::<V, R, 8>(factors, inputs, outputs, at, output),
                 4 => columns::<V, R, 4>(factors, inputs, outputs, at, output),
                 _ => columns::<V, R, 2>(factors, inputs, outputs, at, output),
@@ -148,7 +151,9 @@ unsafe fn columns<V: Vector, const R: usize, const W: usize>(
         for (input, factors) in inputs.iter().zip(factors.chunks_exact(R)) {
             let mut vectors = [V::zero().input(); W];
             for (column, vector) in vectors.iter_mut().enumerate() {
-                V::prefetch(input.as_ptr().wrapping_add(at + column * V::BYTES + AHEAD));
+                if R > 1 {
+                    V::prefetch(input.as_ptr().wrapping_add(at + column * V::BYTES + AHEAD));
+                }
                 *vector = V::load(input.as_ptr().add(at + column * V::BYTES)).input();
             }
             for (sums, factor) in sums.iter_mut().zip(factors) {
