@@ -67,8 +67,10 @@ impl Drop for Server {
 }
 
 impl Bench {
-    /// A fresh directory for one run of one server.
+    /// A fresh directory for one run of one server. What the run before has left to write and to discard is
+    /// done first, so that nobody pays for it.
     pub fn fresh_dir(&self, name: &str) -> Result<TempDir> {
+        rustix::fs::sync();
         let dir = tempfile::Builder::new().prefix(&format!("bench-{name}-")).tempdir_in(&self.dir);
         dir.context(format!("making a directory in {}", self.dir.display()))
     }
