@@ -18,6 +18,7 @@ pub mod format;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod index;
 pub mod io;
 pub mod lane;
 pub mod recovery;

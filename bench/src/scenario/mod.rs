@@ -4,6 +4,7 @@ mod allocations;
 mod durable;
 mod erasure;
 mod idle;
+mod index;
 mod live;
 mod logins;
 mod restart;
@@ -36,6 +37,8 @@ pub struct Effort {
     pub sessions: usize,
     /// Messages queued for `restart`.
     pub queued: u64,
+    /// Records in the index.
+    pub records: u64,
 }
 
 impl Effort {
@@ -43,10 +46,28 @@ impl Effort {
     pub fn new(runs: usize, windows: Vec<u32>, peers: bool, quick: bool) -> Self {
         if quick {
             let (warm_up, measured) = (Duration::from_millis(300), Duration::from_millis(1000));
-            return Self { runs, windows, peers, warm_up, measured, sessions: 2_000, queued: 50_000 };
+            return Self {
+                runs,
+                windows,
+                peers,
+                warm_up,
+                measured,
+                sessions: 2_000,
+                queued: 50_000,
+                records: 1_000_000,
+            };
         }
         let (warm_up, measured) = (Duration::from_millis(500), Duration::from_millis(2500));
-        Self { runs, windows, peers, warm_up, measured, sessions: 50_000, queued: 1_000_000 }
+        Self {
+            runs,
+            windows,
+            peers,
+            warm_up,
+            measured,
+            sessions: 50_000,
+            queued: 1_000_000,
+            records: 10_000_000,
+        }
     }
 }
 
@@ -70,6 +91,8 @@ pub enum Scenario {
     Allocations,
     /// The erasure code on one core, against ISA-L
     ErasureCode,
+    /// Memory and speed of the index of a lane
+    Index,
 }
 
 impl Scenario {
@@ -84,6 +107,7 @@ impl Scenario {
             Self::Restart => restart::run(bench, effort, say),
             Self::Allocations => allocations::run(bench, effort, say),
             Self::ErasureCode => erasure::run(bench, effort, say),
+            Self::Index => index::run(bench, effort, say),
         }
     }
 }
