@@ -415,3 +415,38 @@ fn an_interrupted_demonstration_leaves_nothing_behind() {
     assert!(matches!(ended.code, Some(0 | 130)), "{ended:#?}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_store_is_checked_while_its_node_is_stopped_and_not_while_it_runs() {
+    let dir = dir();
+    let args = init(dir.path(), "node");
+    let node = args.start();
+    let (alice, bob) = (User::new(dir.path(), "alice"), User::new(dir.path(), "bob"));
+    let at = node.listen.to_string();
+    for text in ["one", "two", "three"] {
+        run(&["send", "--node", &at, "--key", arg(&alice.key), "--to", &bob.address, text]).expect(0);
+    }
+    let check = ["store", "check", "--data", arg(&args.data)];
+    let refused = run(&check).expect(5);
+    assert!(refused.err.contains("process"), "it says that the store is in use: {}", refused.err);
+    node.stop();
+
+    let checked = run(&check).expect(0);
+    let shown = checked.out.join("\n");
+    assert!(shown.contains("healthy") && shown.contains("4 lanes"), "{shown}");
+    let stats = &run(&["store", "stats", "--json", "--data", arg(&args.data)]).expect(0).json()[0];
+    assert_eq!((&stats["total"]["messages"], &stats["healthy"]), (&3.into(), &true.into()));
+    assert_eq!(stats["lanes"].as_array().unwrap().len(), 4);
+    let again = args.start();
+    let listen = ["listen", "--node", &again.listen.to_string(), "--key", arg(&bob.key), "--count", "3"];
+    assert_eq!(run(&listen).expect(0).out.len(), 3, "checking changed nothing");
+    again.stop();
+}
+
+#[test]
+fn more_cores_than_the_store_has_lanes_are_refused_with_what_to_do() {
+    let dir = dir();
+    let args = init(dir.path(), "node");
+    let refused = run(&["node", "--cores", "8", "--data", arg(&args.data)]).expect(5);
+    assert!(refused.err.contains("at most 4 cores"), "{}", refused.err);
+}

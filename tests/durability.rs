@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::people::{block_on, device, driver, give, leave, listener, next, take_all, user};
-use support::{Node, NodeArgs, PATIENCE, dir};
+use support::{Node, NodeArgs, PATIENCE, arg, dir, run};
 use tokio::time::timeout;
 use trine::client::{ClientEvent, Driver};
 use trine::link::UserIdentity;
@@ -305,6 +305,16 @@ async fn fill_and_stop(node: Node) -> BTreeMap<u128, MailboxSeq> {
     sender.acknowledged
 }
 
+/// What `trine store check` says of a store whose node is stopped.
+fn is_healthy(data: &Path) -> bool {
+    let checked = run(&["store", "check", "--json", "--data", arg(data)]);
+    let report = &checked.json()[0];
+    let healthy = report["healthy"].as_bool().expect("a verdict");
+    assert_eq!(checked.code, Some(if healthy { 0 } else { 5 }), "{}", checked.err);
+    assert_eq!(report["lost"].as_array().expect("ranges").is_empty(), healthy);
+    healthy
+}
+
 /// Damages a store, and checks that the node says what it lost and keeps everything else. `damage` tells
 /// whether what it did is of a kind that cannot go unnoticed.
 fn survives(damage: impl Fn(&[Vec<Segment>], &mut Choices) -> bool) {
@@ -319,6 +329,7 @@ fn survives(damage: impl Fn(&[Vec<Segment>], &mut Choices) -> bool) {
         let lanes = lanes(&args.data);
         assert!(lanes.iter().any(|lane| lane.len() > 1), "no lane sealed a segment");
         let must_lose = damage(&lanes, &mut choices);
+        let healthy = is_healthy(&args.data);
 
         let args = args.at(at);
         let mut node = args.start();
@@ -329,6 +340,7 @@ fn survives(damage: impl Fn(&[Vec<Segment>], &mut Choices) -> bool) {
         let logged = node.running.log().contains("acknowledged records are lost");
         assert_eq!(logged, told.contains(&true), "log and epochs agree: {told:?} {}", node.running.log());
         assert!(logged || !must_lose, "the damage went unnoticed");
+        assert_eq!(healthy, !logged, "`trine store check` says what the start says");
         assert!(told.contains(&false), "one lane was damaged, but everybody is told of a loss");
         for (recipient, told) in told.iter().enumerate() {
             let mut device = listener(at, &recipients()[recipient]);

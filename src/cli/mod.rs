@@ -32,6 +32,7 @@ Examples:
   trine send --node 127.0.0.1:9001 --key alice.key --to ADDRESS \"hello\"
   trine listen --node 127.0.0.1:9001 --key bob.key
   trine status
+  trine store check --data trine-data              is everything there? (node stopped)
 
 `trine help COMMAND` shows more examples, `trine help exit-codes` what the exit codes mean.
 TRINE_LOG sets what is logged to standard error, for example TRINE_LOG=debug.";
@@ -54,6 +55,7 @@ enum CommandArgs {
     Send(cmd::send::SendArgs),
     Listen(cmd::listen::ListenArgs),
     Status(cmd::status::StatusArgs),
+    Store(cmd::store::StoreArgs),
     /// Shows what the exit codes mean
     #[command(after_help = Exit::table())]
     ExitCodes,
@@ -76,6 +78,8 @@ pub enum Command {
     Listen(cmd::listen::ListenOptions),
     /// Ask a node how it is.
     Status(cmd::status::StatusOptions),
+    /// Look at a store that no node has open.
+    Store(cmd::store::StoreOptions),
     /// Show what the exit codes mean.
     ExitCodes,
 }
@@ -91,6 +95,7 @@ impl Cli {
             CommandArgs::Send(args) => Command::Send(args.validate()?),
             CommandArgs::Listen(args) => Command::Listen(args.validate()),
             CommandArgs::Status(args) => Command::Status(args.validate()),
+            CommandArgs::Store(args) => Command::Store(args.validate()),
             CommandArgs::ExitCodes => Command::ExitCodes,
         })
     }
@@ -122,6 +127,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn run(command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Status(options) => cmd::status::run(&options),
+        Command::Store(options) => cmd::store::run(&options),
         Command::Node(options) if options.print_config => cmd::node::print_config(&options),
         Command::Init(options) => cmd::init::run(&options),
         Command::Node(options) => cmd::node::run(&options),

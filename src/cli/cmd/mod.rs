@@ -7,6 +7,7 @@ pub mod listen;
 pub mod node;
 pub mod send;
 pub mod status;
+pub mod store;
 
 use std::path::PathBuf;
 
