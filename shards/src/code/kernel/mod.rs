@@ -1,6 +1,6 @@
 //! Sums of products over GF(2^8), as fast as a core can: what all rows of a code come down to.
 //!
-//! `output[r] = sum over j of coefficient[r][j] x input[j]`, for whole buffers. One loop ([`vector`]) serves
+//! `output[r] = sum over j of coefficient[r][j] x input[j]`, for whole buffers. One loop (`vector`) serves
 //! all instruction sets; each of them says how it loads, stores, adds and multiplies. The set is chosen when
 //! the program runs.
 //!
