@@ -7,12 +7,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shards::Store;
+
 use super::error::{CliError, Exit};
 use super::output::Output;
 use super::session::random;
 use super::store::{self, NodeDir};
 use crate::admin::{AdminState, Readiness, ReadinessCell, Shutdown, ShutdownSignals, serve};
-use crate::config::{AutoCount, Config};
+use crate::config::{AutoCount, Config, StoreConfig};
 use crate::node::{Assembly, AssemblyError};
 use crate::rt::clock::Clock;
 use crate::rt::executor::{JoinError, RunningNode, StartError};
@@ -48,7 +50,7 @@ async fn run_until_signal(config: Config, dir: NodeDir) -> Result<Exit, CliError
     check_clock(started.wall_ms, dir.store.created_ms())?;
     let node_id = dir.key.node_id().to_string();
     let cores = choose_cores(config.cores, dir.store.lanes())?;
-    check_host(&config, dir.store.lanes(), cores)?;
+    check_host(&config, &dir.store, cores)?;
     let stats = per_core(cores);
     let readiness = Arc::new(ReadinessCell::new(Readiness::Recovering));
     let http = tokio::net::TcpListener::bind(config.http).await.map_err(|error| {
@@ -93,11 +95,18 @@ fn check_clock(now_ms: u64, created_ms: u64) -> Result<(), CliError> {
 }
 
 /// Looks at the machine before anything is started; says everything that is missing at once.
-fn check_host(config: &Config, lanes: u16, cores: u16) -> Result<(), CliError> {
-    let ring = Assembly::ring_config(config, lanes, cores);
+fn check_host(config: &Config, store: &Store, cores: u16) -> Result<(), CliError> {
+    let ring = Assembly::ring_config(config, store.lanes(), cores);
     let report = preflight::check(cores, &ring, Some(&config.data));
     if !report.can_start() {
         return Err(CliError::new(Exit::Host, format!("this machine cannot run the node:\n{report}")));
+    }
+    let usable = StoreConfig::usable_bytes(store.lanes(), store.segment_bytes().into());
+    if usable < config.store.max_bytes {
+        let (max, lanes) = (config.store.max_bytes, store.lanes());
+        tracing::warn!(
+            "store.max_bytes = {max}, but the {lanes} lanes of this store can take {usable} at most"
+        );
     }
     for problem in report.problems() {
         tracing::warn!("{problem}");

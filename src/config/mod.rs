@@ -66,7 +66,8 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
     /// Lanes, a power of two; at least the number of cores the node will ever run on. By itself one for each
-    /// processor: each lane commits alone, so more of them cost more writes.
+    /// processor, or as many as it takes to use `max_bytes`: each lane commits alone, so more of them cost
+    /// more writes.
     pub lanes: AutoCount,
     /// Size of a segment file.
     pub segment_bytes: Size,
@@ -107,27 +108,33 @@ impl Default for Config {
 }
 
 impl StoreConfig {
-    /// Lanes of a store that is made on a machine of so many processors: no more than `max_bytes` has room
-    /// for.
+    /// Lanes of a store that is made on a machine of so many processors: enough to use `max_bytes`, and no
+    /// more than it has room for.
     pub fn lanes_for(&self, processors: usize) -> u16 {
         match self.lanes {
             AutoCount::Count(lanes) => lanes,
             AutoCount::Auto => {
-                let wanted = u16::try_from(processors.next_power_of_two()).unwrap_or(LANES_MAX);
-                let room =
-                    self.max_bytes.as_bytes() / self.segment_bytes.as_bytes().max(1) / SEGMENTS_PER_LANE_MIN;
-                let room = 1 << room.max(1).ilog2().min(LANES_MAX.ilog2());
-                wanted.clamp(1, LANES_MAX).min(room)
+                let most = u64::from(LANES_MAX);
+                let segments = self.max_bytes.as_bytes() / self.segment_bytes.as_bytes().max(1);
+                let room = 1 << (segments / SEGMENTS_PER_LANE_MIN).max(1).ilog2();
+                let to_use_it = segments.div_ceil(SEGMENTS_PER_LANE_MAX.into()).min(most).next_power_of_two();
+                let lanes = to_use_it.max((processors as u64).min(most).next_power_of_two()).min(room);
+                u16::try_from(lanes).unwrap_or(LANES_MAX).min(LANES_MAX)
             }
         }
     }
 
-    /// Segment files that each of so many lanes may own, so that all together stay within `max_bytes`; at
-    /// least two, at most what the format allows.
-    pub fn segments_per_lane(&self, lanes: u16) -> u32 {
-        let segments =
-            self.max_bytes.as_bytes() / self.segment_bytes.as_bytes().max(1) / u64::from(lanes.max(1));
+    /// Segment files that each lane of a store may own, so that all together stay within `max_bytes`; at
+    /// least two, at most what the format allows. Lanes and size of segments are the store's own, which may
+    /// have been made with other settings.
+    pub fn segments_per_lane(&self, lanes: u16, segment_bytes: u32) -> u32 {
+        let segments = self.max_bytes.as_bytes() / u64::from(segment_bytes.max(1)) / u64::from(lanes.max(1));
         u32::try_from(segments).unwrap_or(u32::MAX).clamp(2, SEGMENTS_PER_LANE_MAX)
+    }
+
+    /// Most that so many lanes can take; more of `max_bytes` is never used.
+    pub fn usable_bytes(lanes: u16, segment_bytes: u64) -> Size {
+        Size::bytes(u64::from(lanes) * u64::from(SEGMENTS_PER_LANE_MAX) * segment_bytes)
     }
 
     const fn server() -> Self {
@@ -152,12 +159,15 @@ mod tests {
     #[test]
     fn lanes_suit_the_processors_and_the_space() {
         let store = |max_bytes| StoreConfig { max_bytes, ..StoreConfig::server() };
-        let roomy = store(Size::gib(4096));
-        let lanes = [1, 2, 3, 48, 64, 1_000].map(|processors| roomy.lanes_for(processors));
-        assert_eq!(lanes, [1, 2, 4, 64, 64, 256]);
+        let usual = store(Size::gib(20));
+        let lanes = [1, 2, 3, 12, 64, 1_000].map(|processors| usual.lanes_for(processors));
+        assert_eq!(lanes, [1, 2, 4, 16, 16, 16], "80 segments, at least four for each");
+        assert_eq!(store(Size::gib(64)).lanes_for(2), 4, "256 segments, at most 96 for each");
+        assert_eq!(store(Size::gib(8_192)).lanes_for(2), 256);
+        assert_eq!(store(Size::gib(1 << 20)).lanes_for(1_000), 256);
         assert_eq!(store(Size::gib(64)).lanes_for(96), 64);
         assert_eq!(store(Size::gib(5)).lanes_for(96), 4);
-        assert_eq!(StoreConfig { lanes: AutoCount::Count(8), ..roomy }.lanes_for(2), 8);
+        assert_eq!(StoreConfig { lanes: AutoCount::Count(8), ..usual }.lanes_for(2), 8);
     }
 
     #[test]

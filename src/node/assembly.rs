@@ -104,7 +104,8 @@ impl Assembly {
             volume: Some(self.volume),
             clock: self.clock,
         };
-        let segments_per_lane = self.config.store.segments_per_lane(self.store.lanes());
+        let segments_per_lane =
+            self.config.store.segments_per_lane(self.store.lanes(), self.store.segment_bytes());
         let factory = |core: u16| {
             let start = CoreStart {
                 shared: Arc::clone(&shared),

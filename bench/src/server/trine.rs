@@ -24,7 +24,7 @@ http = '127.0.0.1:0'
 [store]
 lanes = LANES
 segment_bytes = '128 MiB'
-max_bytes = '16 GiB'
+max_bytes = '12 GiB'
 
 [limits]
 connections_per_core_max = 200000

@@ -233,6 +233,9 @@ impl Code {
         wanted: ShardSet,
         missing: &mut [&mut [u8]],
     ) -> Result<(), CodeError> {
+        if let Some(beyond) = survivors.iter().find(|survivor| survivor.index >= self.shape().shards()) {
+            return Err(CodeError::NoSuchShard(beyond.index));
+        }
         let have: ShardSet = survivors.iter().map(|survivor| survivor.index).collect();
         let used = plan::choose(self.shape(), have, wanted)?;
         let bytes_of = |index: usize| survivors.iter().find(|survivor| survivor.index == index);

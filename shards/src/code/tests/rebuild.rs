@@ -78,6 +78,17 @@ fn survivors_that_arrive_in_any_order_add_up() {
     assert_eq!(early, Err(CodeError::TooFew { have: 0, need: 10 }));
 }
 
+#[test]
+fn a_survivor_that_no_stripe_has_is_refused() {
+    let code = Code::new(CodeId::Rs8, Shape::MESH);
+    let survivor = |index| Survivor { index, bytes: &[1], root: blake3::hash(&[1]) };
+    for index in [15, 255, usize::MAX] {
+        let survivors: Vec<_> = (0..10).chain([index]).map(survivor).collect();
+        let refused = code.rebuild_verified(&mut PlanCache::new(), &survivors, ShardSet::EMPTY, &mut []);
+        assert_eq!(refused, Err(CodeError::NoSuchShard(index)));
+    }
+}
+
 proptest! {
     #[test]
     fn a_corrupt_survivor_is_found_before_anything_is_computed(
