@@ -69,16 +69,7 @@ impl Check {
     fn store(&mut self, store: &StoreConfig, cores: AutoCount) {
         let &StoreConfig { lanes, segment_bytes, max_bytes } = store;
         let lanes = match lanes {
-            AutoCount::Count(lanes) => {
-                let usable = StoreConfig::usable_bytes(lanes, segment_bytes.as_bytes());
-                self.require(max_bytes <= usable, || {
-                    format!(
-                        "store.max_bytes = {max_bytes} is more than {lanes} lanes can take with segments of \
-                         {segment_bytes}: lower it to {usable}, or use more lanes or larger segments"
-                    )
-                });
-                self.lanes(lanes, cores)
-            }
+            AutoCount::Count(lanes) => self.lanes(lanes, cores),
             AutoCount::Auto => 1,
         };
         let segments = u64::from(lanes) * SEGMENTS_PER_LANE_MIN;
@@ -192,11 +183,6 @@ mod tests {
             (|c| (c.cores, c.store.lanes) = (AutoCount::Count(17), SIXTEEN), "cores = 17", "fewer cores"),
             (|c| c.store.segment_bytes = Size::kib(5_000), "store.segment_bytes", "round it"),
             (|c| (c.store.max_bytes, c.store.lanes) = (Size::gib(8), SIXTEEN), "8 GiB", "raise it to 16 GiB"),
-            (
-                |c| (c.store.max_bytes, c.store.lanes) = (Size::gib(400), SIXTEEN),
-                "400 GiB",
-                "lower it to 384 GiB",
-            ),
             (|c| c.store.max_bytes = Size::mib(512), "store.max_bytes = 512 MiB", "raise it to 1 GiB"),
             (|c| c.limits.send_window_max = 0, "limits.send_window_max = 0", "between 1 and 8192"),
             (|c| c.limits.ttl_default = Span::days(31), "limits.ttl_default = 31d", "lower the first"),
