@@ -253,13 +253,19 @@ impl Segment {
         Self { file, blocks }
     }
 
-    fn flip(&self, block: u64, choices: &mut Choices) {
+    /// Flips a bit somewhere in a block. True if it is one of a message's text: what fills a batch up to a
+    /// whole block, and its header, may be damaged without any record being lost.
+    fn flip(&self, block: u64, choices: &mut Choices) -> bool {
         let (offset, bit) = (block * 4096 + choices.below(4096), choices.below(8));
         println!("flipping bit {bit} of byte {offset} in {}", self.file.display());
         let file = std::fs::OpenOptions::new().read(true).write(true).open(&self.file).unwrap();
+        // Nothing but a text has so many of these in a row.
+        let mut around = [0; 9];
+        file.read_at(&mut around, offset - 4).unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, offset).unwrap();
         file.write_all_at(&[byte[0] ^ 1 << bit], offset).unwrap();
+        around == [b'x'; 9]
     }
 
     /// A written block behind the header.
@@ -376,8 +382,7 @@ fn any_lane<'a>(lanes: &'a [Vec<Segment>], choices: &mut Choices) -> &'a [Segmen
 fn a_bit_that_flips_in_a_sealed_segment_costs_its_lane_only_and_is_told() {
     survives(|lanes, choices| {
         let sealed = &any_lane(lanes, choices)[0];
-        sealed.flip(sealed.any_block(choices), choices);
-        true
+        sealed.flip(sealed.any_block(choices), choices)
     });
 }
 
@@ -385,8 +390,7 @@ fn a_bit_that_flips_in_a_sealed_segment_costs_its_lane_only_and_is_told() {
 fn a_bit_that_flips_in_the_segment_being_written_costs_its_lane_only_and_is_told() {
     survives(|lanes, choices| {
         let Some(active) = any_lane(lanes, choices).last() else { panic!("a lane has a segment") };
-        active.flip(active.any_block(choices), choices);
-        true
+        active.flip(active.any_block(choices), choices)
     });
 }
 
@@ -403,10 +407,10 @@ fn a_bit_that_flips_in_the_header_of_a_segment_does_not_keep_the_node_down() {
 fn many_bits_that_flip_in_one_lane_do_not_keep_the_node_down() {
     survives(|lanes, choices| {
         let lane = any_lane(lanes, choices);
-        for _ in 0..12 {
+        let flips = (0..12).map(|_| {
             let segment = &lane[choices.below(lane.len() as u64) as usize];
-            segment.flip(segment.any_block(choices), choices);
-        }
-        true
+            segment.flip(segment.any_block(choices), choices)
+        });
+        flips.filter(|hit| *hit).count() > 0
     });
 }
