@@ -223,7 +223,13 @@ fn choose_cores(wanted: AutoCount, lanes: u16) -> Result<u16, CliError> {
             Err(CliError::new(Exit::Store, message))
         }
         AutoCount::Count(cores) => Ok(cores),
-        AutoCount::Auto => Ok(u16::try_from(processors - spared).unwrap_or(u16::MAX).min(lanes)),
+        AutoCount::Auto => {
+            let usable = u16::try_from(processors - spared).unwrap_or(u16::MAX);
+            if usable > lanes {
+                tracing::warn!("{usable} cores could run, but the store has {lanes} lanes: using {lanes}");
+            }
+            Ok(usable.min(lanes))
+        }
     }
 }
 

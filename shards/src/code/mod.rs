@@ -134,6 +134,9 @@ pub enum CodeError {
         /// Data shards of the shape.
         need: usize,
     },
+    /// The wide code's library refused what had been checked.
+    #[error("the code refused shards whose number and size fit; this is a defect, please report it")]
+    Library,
     /// There is no such shard in the shape, or it is not one of those the plan reads.
     #[error("there is no shard {0} here")]
     NoSuchShard(usize),

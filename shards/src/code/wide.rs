@@ -68,11 +68,11 @@ impl Wide {
         mut put: impl FnMut(usize, &[u8]),
     ) -> Result<(), CodeError> {
         let encoder = ReedSolomonEncoder::new(self.shape.data(), self.shape.parity(), bytes);
-        let mut encoder = encoder.map_err(|_| CodeError::OddSize { bytes })?;
+        let mut encoder = encoder.map_err(|_| CodeError::Library)?;
         for shard in data {
-            encoder.add_original_shard(shard).map_err(|_| CodeError::OddSize { bytes })?;
+            encoder.add_original_shard(shard).map_err(|_| CodeError::Library)?;
         }
-        let result = encoder.encode().map_err(|_| CodeError::OddSize { bytes })?;
+        let result = encoder.encode().map_err(|_| CodeError::Library)?;
         result.recovery_iter().enumerate().for_each(|(index, shard)| put(index, shard));
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Wide {
     fn all_data(&self, bytes: usize, used: ShardSet, survivors: &[&[u8]]) -> Result<Vec<Vec<u8>>, CodeError> {
         let k = self.shape.data();
         let decoder = ReedSolomonDecoder::new(k, self.shape.parity(), bytes);
-        let mut decoder = decoder.map_err(|_| CodeError::OddSize { bytes })?;
+        let mut decoder = decoder.map_err(|_| CodeError::Library)?;
         let mut data = vec![Vec::new(); k];
         for (index, shard) in used.iter().zip(survivors) {
             let added = if index < k {
@@ -90,9 +90,9 @@ impl Wide {
             } else {
                 decoder.add_recovery_shard(index - k, shard)
             };
-            added.map_err(|_| CodeError::NoSuchShard(index))?;
+            added.map_err(|_| CodeError::Library)?;
         }
-        let result = decoder.decode().map_err(|_| CodeError::TooFew { have: used.len(), need: k })?;
+        let result = decoder.decode().map_err(|_| CodeError::Library)?;
         for (index, shard) in result.restored_original_iter() {
             data[index] = shard.to_vec();
         }

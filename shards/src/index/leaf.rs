@@ -36,6 +36,10 @@ impl Leaf {
         at
     }
 
+    pub(super) fn holds(&self, entry: Entry) -> bool {
+        self.get(self.rank(entry)) == Some(entry)
+    }
+
     /// Sum of the entries at these positions.
     pub(super) fn sum(&self, range: std::ops::Range<usize>) -> Fingerprint {
         let mut total = Fingerprint::default();

@@ -118,13 +118,17 @@ impl KeyIndex {
         self.leaves.heap_bytes() + self.inners.heap_bytes()
     }
 
-    /// Adds an entry. The same prefix may be there before, also with the same place.
+    /// Adds an entry. The prefix may be there before, with other places. An entry that is there already
+    /// changes nothing.
     pub fn insert(&mut self, prefix: Prefix, place: Place) -> Result<(), IndexFull> {
+        let entry = Entry { prefix, place };
+        let path = self.path_to(entry);
+        if self.leaves[path.leaf].holds(entry) {
+            return Ok(());
+        }
         if self.len >= self.entries_max {
             return Err(IndexFull { entries_max: self.entries_max });
         }
-        let entry = Entry { prefix, place };
-        let path = self.path_to(entry);
         self.count_along(&path, |inner, child| inner.add(child, Fingerprint::of(prefix)));
         self.len += 1;
         if !self.leaves[path.leaf].insert(entry) {

@@ -3,7 +3,7 @@
 use reed_solomon_erasure::galois_8::ReedSolomon;
 
 use super::*;
-use crate::code::{Code, CodeId, ShardSet, Wide};
+use crate::code::{Code, CodeError, CodeId, ShardSet, Wide};
 
 #[test]
 fn the_parity_is_that_of_reed_solomon_erasure_for_many_shapes() {
@@ -67,6 +67,8 @@ fn the_wide_code_gives_back_whatever_is_missing() {
     let mut parity = vec![vec![0; 130]; 20];
     code.encode(&slices(&all), &mut slices_mut(&mut parity)).unwrap();
     all.append(&mut parity);
+    let odd = code.encode(&slices(&random_shards(1, 40, 7)), &mut slices_mut(&mut vec![vec![0; 7]; 20]));
+    assert_eq!(odd, Err(CodeError::OddSize { bytes: 7 }));
     let lost: ShardSet = (0..60).filter(|index| index % 3 == 1).collect();
     let have: ShardSet = (0..60).filter(|index| index % 3 != 1).collect();
     let survivors: Vec<&[u8]> = have.iter().map(|index| &*all[index]).collect();
