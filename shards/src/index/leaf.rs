@@ -1,5 +1,6 @@
 //! Up to 64 entries, sorted by prefix, then by place.
 
+use super::due::{Due, Origin};
 use super::{Entry, FANOUT, Fingerprint, Place, Prefix};
 
 /// Prefixes and places stand apart: a search touches only the former.
@@ -51,6 +52,21 @@ impl Leaf {
         self.sum(0..self.len())
     }
 
+    fn dues(&self) -> impl Iterator<Item = Due> {
+        self.places[..self.len()].iter().map(|place| place.due())
+    }
+
+    /// The first due of its entries.
+    pub(super) fn earliest_due(&self, origin: Origin) -> Due {
+        origin.earliest(self.dues())
+    }
+
+    /// The entry that is due first. `None` without entries.
+    pub(super) fn earliest(&self, origin: Origin) -> Option<Entry> {
+        let due = self.earliest_due(origin);
+        self.dues().position(|there| there == due).and_then(|at| self.get(at))
+    }
+
     /// `false` if it is full.
     pub(super) fn insert(&mut self, entry: Entry) -> bool {
         let (at, len) = (self.rank(entry), self.len());
@@ -73,6 +89,25 @@ impl Leaf {
         self.prefixes.copy_within(at + 1..len, at);
         self.places.copy_within(at + 1..len, at);
         self.len -= 1;
+        true
+    }
+
+    /// Gives an entry that is here another place. `false`, and nothing is changed, if another entry has it,
+    /// or if the new place sorts before or after all that are here: then it may belong to another leaf.
+    pub(super) fn swing(&mut self, old: Entry, new: Place) -> bool {
+        let new = Entry { place: new, ..old };
+        let (from, to) = (self.rank(old), self.rank(new));
+        if to == 0 || self.get(to).is_none_or(|there| there == new) {
+            return false;
+        }
+        // Whatever lies between the two has their prefix; so only places move.
+        if from < to {
+            self.places[from..to].rotate_left(1);
+            self.places[to - 1] = new.place;
+        } else {
+            self.places[to..=from].rotate_right(1);
+            self.places[to] = new.place;
+        }
         true
     }
 

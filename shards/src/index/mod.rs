@@ -1,9 +1,10 @@
 //! Where the records of a lane lie, by key: an ordered index that also knows sums of ranges.
 //!
-//! **Promise.** Insert, swing, remove, look up, count and sum of any range, and the next key from anywhere:
-//! each in logarithmic time, and none moves more than a few kilobytes. A record costs at most 32 bytes of
-//! memory at the fill that random keys give (`tests::memory`). The index refuses beyond the number of entries
-//! that it was made for, and grows by small blocks, never by doubling.
+//! **Promise.** Insert, swing, remove, look up, count and sum of any range, the next key from anywhere, and
+//! the record that is due first: each in logarithmic time, and none moves more than a few kilobytes. A
+//! record costs at most 27 bytes of memory at the fill that
+//! random keys give (`tests`). The index refuses beyond the number of entries that it was made for, and grows
+//! by small blocks, never by doubling.
 //!
 //! **What it keeps of a key** are its first 8 bytes. Keys are hashes, so two that share them are a rarity
 //! that must be asked for; both are kept, and [`KeyIndex::candidates`] gives all places of a prefix: whoever
@@ -13,10 +14,11 @@
 //! I/O.
 //!
 //! **How.** A B+ tree in memory. A leaf holds up to 64 prefixes and places, sorted; an inner node knows for
-//! each child how many entries are below it and their [`Fingerprint`]. Nodes lie in arenas of small blocks
-//! and name each other by number.
+//! each child how many entries are below it, their [`Fingerprint`] and the first [`Due`] of them. Nodes lie
+//! in arenas of small blocks and name each other by number.
 
 mod arena;
+mod due;
 mod fingerprint;
 mod inner;
 mod leaf;
@@ -24,11 +26,13 @@ mod leaf;
 mod tests;
 mod walk;
 
+pub use due::Due;
 pub use fingerprint::Fingerprint;
 pub use walk::Entries;
 
 use arena::{Arena, NodeId};
-use inner::Inner;
+use due::Origin;
+use inner::{Inner, Summary};
 use leaf::Leaf;
 
 /// Children of an inner node, and entries of a leaf, at most.
@@ -55,7 +59,8 @@ impl Prefix {
     }
 }
 
-/// Where a record lies and what must be known without reading it; what the bits mean is the owner's matter.
+/// Where a record lies and what must be known without reading it. The lowest [`Due::BITS`] bits are when it
+/// is due; what the others mean is the owner's matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(pub u64);
 
@@ -86,6 +91,7 @@ pub struct KeyIndex {
     levels: usize,
     len: u64,
     entries_max: u64,
+    origin: Origin,
 }
 
 /// The way from the root to a leaf: inner nodes, and which child was taken at each.
@@ -96,11 +102,11 @@ struct Path {
 }
 
 impl KeyIndex {
-    /// Empty, for at most `entries_max` entries.
+    /// Empty, for at most `entries_max` entries. Its origin is hour 0 until [`Self::set_origin`].
     pub fn new(entries_max: u64) -> Self {
         let mut leaves = Arena::new();
         let root = leaves.add(Leaf::EMPTY);
-        Self { leaves, inners: Arena::new(), root, levels: 0, len: 0, entries_max }
+        Self { leaves, inners: Arena::new(), root, levels: 0, len: 0, entries_max, origin: Origin::at(0) }
     }
 
     /// Entries in it.
@@ -130,6 +136,7 @@ impl KeyIndex {
             return Err(IndexFull { entries_max: self.entries_max });
         }
         self.count_along(&path, |inner, child| inner.add(child, Fingerprint::of(prefix)));
+        self.lower_dues(&path, place.due());
         self.len += 1;
         if !self.leaves[path.leaf].insert(entry) {
             let mut upper = self.leaves[path.leaf].split();
@@ -151,16 +158,29 @@ impl KeyIndex {
             return false;
         }
         self.count_along(&path, |inner, child| inner.subtract(child, Fingerprint::of(prefix)));
+        self.raise_dues(&path, place.due());
         self.len -= 1;
         self.shrink(&path);
         true
     }
 
-    /// Lets an entry point to another place, if it still points to `old`: for records that were moved.
+    /// Lets an entry point to another place, if it still points to `old`: for records that were moved. Never
+    /// refused for want of room. Where another entry points already, one remains.
     pub fn swing(&mut self, prefix: Prefix, old: Place, new: Place) -> bool {
-        if !self.remove(prefix, old) {
+        let entry = Entry { prefix, place: old };
+        let path = self.path_to(entry);
+        if !self.leaves[path.leaf].holds(entry) {
             return false;
         }
+        if self.leaves[path.leaf].swing(entry, new) {
+            // A record that is moved keeps its due: nearly always nothing above the leaf is touched.
+            if new.due() != old.due() {
+                self.lower_dues(&path, new.due());
+                self.raise_dues(&path, old.due());
+            }
+            return true;
+        }
+        self.remove(prefix, old);
         let inserted = self.insert(prefix, new);
         debug_assert!(inserted.is_ok(), "an entry was just taken out");
         true
@@ -193,28 +213,33 @@ impl KeyIndex {
         if level == 0 { self.leaves[node].total() } else { self.inners[node].total() }
     }
 
+    /// What the parent of a node is to know of it.
+    fn summary(&self, node: NodeId, level: usize) -> Summary {
+        Summary { total: self.total(node, level), due: self.due(node, level) }
+    }
+
     /// Gives the parent of a node that was split its new right half, and so on upwards.
     fn grow(&mut self, path: &Path, mut separator: Entry, mut right: NodeId) {
         let mut left = path.leaf;
         for level in 0..self.levels {
             let (parent, child) = path.steps[self.levels - 1 - level];
-            let totals = (self.total(left, level), self.total(right, level));
+            let summaries = (self.summary(left, level), self.summary(right, level));
             let inner = &mut self.inners[parent];
-            inner.set_total(child, totals.0);
-            if inner.insert(child + 1, separator, right, totals.1) {
+            inner.set_summary(child, summaries.0);
+            if inner.insert(child + 1, separator, right, summaries.1) {
                 return;
             }
             let (middle, mut upper) = inner.split();
             if child < inner.len() {
-                inner.insert(child + 1, separator, right, totals.1);
+                inner.insert(child + 1, separator, right, summaries.1);
             } else {
-                upper.insert(child + 1 - inner.len(), separator, right, totals.1);
+                upper.insert(child + 1 - inner.len(), separator, right, summaries.1);
             }
             (left, separator, right) = (parent, middle, self.inners.add(upper));
         }
         assert!(self.levels < LEVELS_MAX, "no memory holds so many entries");
-        let totals = (self.total(left, self.levels), self.total(right, self.levels));
-        self.root = self.inners.add(Inner::root((left, totals.0), separator, (right, totals.1)));
+        let summaries = (self.summary(left, self.levels), self.summary(right, self.levels));
+        self.root = self.inners.add(Inner::root((left, summaries.0), separator, (right, summaries.1)));
         self.levels += 1;
     }
 
@@ -252,10 +277,10 @@ impl KeyIndex {
             let upper = self.inners.free(b);
             self.inners[a].append(separator, &upper);
         }
-        let total = self.total(a, level);
+        let summary = self.summary(a, level);
         let inner = &mut self.inners[parent];
         inner.remove(left + 1);
-        inner.set_total(left, total);
+        inner.set_summary(left, summary);
         true
     }
 }

@@ -1,93 +1,10 @@
-//! The index against an ordered set, and its memory.
+//! The limit of the index, its fingerprints, and its memory.
 
-use std::collections::BTreeSet;
-
-use proptest::prelude::*;
+mod due;
+mod model;
 
 use super::*;
 use crate::testing::Rng;
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// So many random entries, of so many possible prefixes.
-    Insert(u16, u64),
-    /// Every n-th entry goes.
-    RemoveEvery(u16, usize),
-    /// A range goes.
-    RemoveRange(u64, u64),
-    Swing(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (1..1_500u16, prop_oneof![Just(7), Just(1 << 10), Just(u64::MAX)])
-            .prop_map(|(count, prefixes)| Step::Insert(count, prefixes)),
-        (0..4u16, 1..5usize).prop_map(|(first, every)| Step::RemoveEvery(first, every)),
-        (any::<u64>(), any::<u64>()).prop_map(|(from, to)| Step::RemoveRange(from, to)),
-        any::<u64>().prop_map(Step::Swing),
-    ]
-}
-
-fn assert_same(index: &KeyIndex, model: &BTreeSet<Entry>, rng: &mut Rng) {
-    assert_eq!((index.len(), index.is_empty()), (model.len() as u64, model.is_empty()));
-    assert!(index.range(Prefix::MIN, Prefix::MAX).eq(model.iter().copied()));
-    for _ in 0..20 {
-        let mut ends = [rng.next_u64(), rng.next_u64()].map(|end| end >> rng.below(64));
-        ends.sort_unstable();
-        let [from, to] = ends.map(Prefix);
-        let within: Vec<Entry> =
-            model.iter().copied().filter(|entry| (from..=to).contains(&entry.prefix)).collect();
-        assert!(index.range(from, to).eq(within.iter().copied()), "{from:?} to {to:?}");
-        let mut sum = Fingerprint::default();
-        within.iter().for_each(|entry| sum += Fingerprint::of(entry.prefix));
-        assert_eq!(index.fingerprint(from, to), sum, "{from:?} to {to:?}");
-        assert_eq!(index.fingerprint(to, from).count, if from == to { sum.count } else { 0 });
-        let rank = rng.below(model.len() as u64 + 3);
-        assert_eq!(index.nth(rank), model.iter().nth(rank as usize).copied());
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-    #[test]
-    fn it_answers_as_an_ordered_set_after_any_steps(
-        steps in prop::collection::vec(step(), 1..12), seed: u64,
-    ) {
-        let (mut index, mut model, mut rng) = (KeyIndex::new(u64::MAX), BTreeSet::new(), Rng::new(seed));
-        for step in steps {
-            match step {
-                Step::Insert(count, prefixes) => for number in 0..count {
-                    let (prefix, place) = (Prefix(rng.below(prefixes)), Place(rng.below(prefixes.max(3))));
-                    model.insert(Entry { prefix, place });
-                    index.insert(prefix, place).unwrap();
-                    prop_assert!(index.candidates(prefix).any(|there| there == place), "{number}");
-                },
-                Step::RemoveEvery(first, every) => {
-                    let gone: Vec<Entry> =
-                        model.iter().skip(usize::from(first)).step_by(every).copied().collect();
-                    for entry in gone {
-                        prop_assert!(index.remove(entry.prefix, entry.place) && model.remove(&entry));
-                        prop_assert!(!index.remove(entry.prefix, entry.place), "it is gone");
-                    }
-                }
-                Step::RemoveRange(from, to) => {
-                    let gone: Vec<Entry> = index.range(Prefix(from), Prefix(to)).collect();
-                    for entry in gone {
-                        prop_assert!(index.remove(entry.prefix, entry.place) && model.remove(&entry));
-                    }
-                }
-                Step::Swing(rank) => if let Some(entry) = index.nth(rank % (model.len() as u64 + 1)) {
-                    let new = Place(!entry.place.0);
-                    prop_assert!(index.swing(entry.prefix, entry.place, new));
-                    prop_assert!(!index.swing(entry.prefix, entry.place, new), "it points elsewhere now");
-                    model.remove(&entry);
-                    model.insert(Entry { place: new, ..entry });
-                }
-            }
-            assert_same(&index, &model, &mut rng);
-        }
-    }
-}
 
 #[test]
 fn it_refuses_beyond_its_limit_and_changes_nothing() {
@@ -132,7 +49,7 @@ fn bytes_per_entry(entries: u64) -> f64 {
 }
 
 #[test]
-fn an_entry_costs_less_than_32_bytes() {
+fn an_entry_costs_less_than_27_bytes() {
     let bytes = bytes_per_entry(1_000_000);
     assert!(bytes < 27.0, "{bytes} bytes per entry");
 }
