@@ -28,7 +28,7 @@ pub(super) struct Summary {
 const NO_ENTRY: Entry = Entry { prefix: Prefix::MIN, place: Place(0) };
 
 impl Inner {
-    const EMPTY: Self = Self {
+    pub(super) const EMPTY: Self = Self {
         len: 0,
         separators: [NO_ENTRY; FANOUT],
         children: [NodeId::NONE; FANOUT],

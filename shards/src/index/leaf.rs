@@ -80,6 +80,13 @@ impl Leaf {
         true
     }
 
+    /// Adds an entry that is above all others. It fits.
+    pub(super) fn push(&mut self, entry: Entry) {
+        let at = self.len();
+        (self.prefixes[at], self.places[at]) = (entry.prefix, entry.place);
+        self.len += 1;
+    }
+
     /// `false` if it is not here.
     pub(super) fn remove(&mut self, entry: Entry) -> bool {
         let (at, len) = (self.rank(entry), self.len());

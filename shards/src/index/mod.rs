@@ -1,8 +1,8 @@
 //! Where the records of a lane lie, by key: an ordered index that also knows sums of ranges.
 //!
 //! **Promise.** Insert, swing, remove, look up, count and sum of any range, the next key from anywhere, and
-//! the record that is due first: each in logarithmic time, and none moves more than a few kilobytes. A
-//! record costs at most 27 bytes of memory at the fill that
+//! the record that is due first: each in logarithmic time, and none moves more than a few kilobytes. From
+//! records in order it is built in linear time. A record costs at most 27 bytes of memory at the fill that
 //! random keys give (`tests`). The index refuses beyond the number of entries that it was made for, and grows
 //! by small blocks, never by doubling.
 //!
@@ -18,6 +18,7 @@
 //! in arenas of small blocks and name each other by number.
 
 mod arena;
+mod build;
 mod due;
 mod fingerprint;
 mod inner;
@@ -26,6 +27,7 @@ mod leaf;
 mod tests;
 mod walk;
 
+pub use build::BuildError;
 pub use due::Due;
 pub use fingerprint::Fingerprint;
 pub use walk::Entries;

@@ -1,5 +1,6 @@
 //! The limit of the index, its fingerprints, and its memory.
 
+mod build;
 mod due;
 mod model;
 

@@ -191,13 +191,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn it_answers_as_an_ordered_map_after_any_steps(
-        steps in prop::collection::vec(step(), 1..16), origin in 0..1_000_000u64, seed: u64,
+        steps in prop::collection::vec(step(), 1..16), origin in 0..1_000_000u64, built: bool, seed: u64,
     ) {
         let (mut index, mut model, mut rng) = (KeyIndex::new(u64::MAX), Model::new(), Rng::new(seed));
         index.set_origin(origin);
         for step in steps {
             take(&step, &mut index, &mut model, &mut rng);
             assert_same(&index, &model, &mut rng);
+            if built {
+                index = KeyIndex::build(u64::MAX, index.origin(), model.keys().copied()).unwrap();
+                assert_same(&index, &model, &mut rng);
+            }
         }
     }
 }
