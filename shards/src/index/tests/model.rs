@@ -103,13 +103,13 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (1..1_500u16, prop_oneof![Just(7), Just(1 << 10), Just(u64::MAX)])
+        (1..4_000u16, prop_oneof![Just(7), Just(1 << 10), Just(u64::MAX)])
             .prop_map(|(count, prefixes)| Step::Insert(count, prefixes)),
         (0..4u16, 1..5usize).prop_map(|(first, every)| Step::RemoveEvery(first, every)),
         (any::<u64>(), any::<u64>()).prop_map(|(from, to)| Step::RemoveRange(from, to)),
         (0..4u16, 1..200usize).prop_map(|(first, every)| Step::Swing(first, every)),
         any::<u64>().prop_map(Step::SwingOnto),
-        (0..9_000u16, 0..1_500u16).prop_map(|(hours, count)| Step::Expire(hours, count)),
+        (0..9_000u16, 0..4_000u16).prop_map(|(hours, count)| Step::Expire(hours, count)),
         prop_oneof![0..10u64, 0..20_000u64].prop_map(Step::Origin),
     ]
 }
@@ -188,7 +188,7 @@ fn expire(index: &mut KeyIndex, model: &mut Model, hours: u16, count: u16) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn it_answers_as_an_ordered_map_after_any_steps(
         steps in prop::collection::vec(step(), 1..16), origin in 0..1_000_000u64, built: bool, seed: u64,
