@@ -20,6 +20,7 @@ pub mod format;
 pub mod fuzz;
 pub mod index;
 pub mod io;
+pub mod keyed;
 pub mod lane;
 pub mod recovery;
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub const RECORD_HEADER_BYTES: usize = 24;
 /// Records start at multiples of this many bytes within a batch.
 pub const RECORD_ALIGN: usize = 8;
 
-/// What a record is. Numbers 16 (shard), 17 (DHT record) and 18 (tombstone) are reserved; 0 is padding.
+/// What a record is. 0 is padding. From 16 on they are found by key: see [`crate::keyed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -24,6 +24,16 @@ pub enum Kind {
     MailboxState = 2,
     /// Ids that a mailbox has seen.
     DedupWindow = 3,
+    /// A shard of a stripe, with its card and lease.
+    Shard = 16,
+    /// A signed record of the DHT.
+    DhtRecord = 17,
+    /// What overrules a deleted record.
+    Tombstone = 18,
+    /// The public keys of somebody, for others to write to them.
+    KeyBundle = 19,
+    /// A longer life for a record that is there already.
+    Lease = 20,
 }
 
 impl Kind {
@@ -33,13 +43,18 @@ impl Kind {
             1 => Some(Self::Message),
             2 => Some(Self::MailboxState),
             3 => Some(Self::DedupWindow),
+            16 => Some(Self::Shard),
+            17 => Some(Self::DhtRecord),
+            18 => Some(Self::Tombstone),
+            19 => Some(Self::KeyBundle),
+            20 => Some(Self::Lease),
             _ => None,
         }
     }
 
-    /// True for kinds that live until a newer record replaces them. They may use the reserve of a full lane.
+    /// True for small kinds that say something of other records. They may use the reserve of a full lane.
     pub fn is_metadata(self) -> bool {
-        matches!(self, Self::MailboxState | Self::DedupWindow)
+        matches!(self, Self::MailboxState | Self::DedupWindow | Self::Tombstone | Self::Lease)
     }
 }
 

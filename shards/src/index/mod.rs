@@ -188,6 +188,12 @@ impl KeyIndex {
         true
     }
 
+    /// True if this entry is there.
+    pub fn holds(&self, prefix: Prefix, place: Place) -> bool {
+        let entry = Entry { prefix, place };
+        self.leaves[self.path_to(entry).leaf].holds(entry)
+    }
+
     /// The places of all records whose keys begin like this: nearly always one or none.
     pub fn candidates(&self, prefix: Prefix) -> impl Iterator<Item = Place> {
         self.range(prefix, prefix).map(|entry| entry.place)

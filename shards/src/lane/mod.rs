@@ -23,6 +23,7 @@ pub mod read;
 
 mod batch;
 mod ops;
+mod owner;
 #[cfg(test)]
 mod reclaim_tests;
 pub(crate) mod segments;
@@ -44,6 +45,7 @@ use ledger::Ledger;
 use segments::Segments;
 use write::{Active, WriteInFlight};
 
+pub use owner::{BatchView, Sealed};
 pub use space::{SegmentLoad, Usage};
 
 /// Where a committed record lies in its lane.

@@ -1,0 +1,5 @@
+//! The store of keyed records on a simulated disk.
+
+mod cases;
+mod model;
+mod rig;

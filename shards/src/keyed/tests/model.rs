@@ -1,0 +1,235 @@
+//! Long random runs against a model, with crashes, failed operations and time.
+//!
+//! The model knows what was acknowledged of each key, and what was under way when the machine stopped: after
+//! a restart either of the two may be there, whole; from then on it counts as acknowledged.
+
+use std::collections::BTreeMap;
+
+use super::rig::*;
+use crate::keyed::{Begun, Event, Hold, KeyedConfig, LookupError, Ticket};
+use crate::testing::{Fault, Rng};
+
+const KEYS: u64 = 24;
+
+/// What a key holds: sequence, hour from which it is gone, length of its body. Nothing, if it was deleted.
+type Value = Option<(u64, u64, usize)>;
+
+#[derive(Default)]
+struct Model {
+    acknowledged: BTreeMap<u64, Value>,
+    /// Hour until which something overrules earlier records, so that what is put later lives as long.
+    held_until: BTreeMap<u64, u64>,
+    under_way: BTreeMap<Ticket, (u64, Value, u64)>,
+    /// Refused since the last thing acknowledged of that key; may be there after a restart.
+    refused: Vec<(u64, Value, u64)>,
+}
+
+impl Model {
+    fn value(&self, key: u64, hour: u64) -> Value {
+        self.acknowledged.get(&key).copied().flatten().filter(|(_, until, _)| *until > hour)
+    }
+
+    fn settle(&mut self, ticket: Ticket) {
+        let (key, value, until) = self.under_way.remove(&ticket).expect("asked for");
+        self.acknowledged.insert(key, value);
+        self.held_until.insert(key, until);
+        self.refused.retain(|(of, ..)| *of != key);
+    }
+}
+
+fn body_of(key: u64, sequence: u64, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (key * 31 + sequence * 7 + at as u64) as u8).collect()
+}
+
+struct Run {
+    rig: Rig,
+    model: Model,
+    rng: Rng,
+    sequence: u64,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let config = KeyedConfig { segments_max: 12 + (seed % 4) as u32 * 6, ..config() };
+        Self { rig: Rig::with(seed, config), model: Model::default(), rng: Rng::new(seed), sequence: 0 }
+    }
+
+    fn hour(&self) -> u64 {
+        self.rig.now_s / 3_600
+    }
+
+    /// Begins a random change of a random key; the answer to a lookup is waited for.
+    fn change(&mut self) {
+        let key = self.rng.below(KEYS);
+        let hold = match self.rig.store.begin(shard(key)) {
+            Ok(Begun::Held(hold)) => hold,
+            Ok(Begun::Reading(ticket)) => match self.wait_for(ticket) {
+                Some(hold) => hold,
+                None => return,
+            },
+            Err(LookupError::Busy) => return,
+            Err(error) => panic!("{error}"),
+        };
+        self.sequence += 1;
+        let (sequence, hour) = (self.sequence, self.hour());
+        let until = hour + [1, 3, 30, 600, 3_000][self.rng.below(5) as usize];
+        let held_until = self.model.held_until.get(&key).copied().unwrap_or(0).max(until);
+        let expires_s = (until * 3_600) as u32;
+        let bytes = [0, 100, 3_000, 6_000][self.rng.below(4) as usize];
+        let store = &mut self.rig.store;
+        let (asked, value) = match self.rng.below(5) {
+            0 => (store.delete(hold, sequence, expires_s, b"proof"), None),
+            1 => {
+                let Some((old, _, bytes)) = self.model.value(key, hour) else {
+                    return store.release(hold);
+                };
+                // The key of the extended record keeps its sequence number.
+                (store.extend(hold, sequence, expires_s, b"lease"), Some((old, until, bytes)))
+            }
+            _ => {
+                let body = body_of(key, sequence, bytes);
+                let value = Some((sequence, held_until, bytes));
+                (store.put(hold, &record(sequence, until * 3_600, &body)), value)
+            }
+        };
+        match asked {
+            Ok(ticket) => {
+                self.model.under_way.insert(ticket, (key, value, held_until));
+            }
+            Err((_, hold)) => store.release(hold),
+        }
+    }
+
+    fn wait_for(&mut self, wanted: Ticket) -> Option<Hold> {
+        loop {
+            self.digest();
+            for at in 0..self.rig.events.len() {
+                match &self.rig.events[at] {
+                    Event::Held { ticket, .. } if *ticket == wanted => {
+                        let Event::Held { hold, .. } = self.rig.events.remove(at) else { unreachable!() };
+                        return Some(hold);
+                    }
+                    Event::LookupFailed { ticket, .. } if *ticket == wanted => {
+                        self.rig.events.remove(at);
+                        return None;
+                    }
+                    _ => {}
+                }
+            }
+            self.rig.poll();
+            assert!(self.rig.step(), "the lookup ends");
+        }
+    }
+
+    /// Takes note of what became durable or was refused.
+    fn digest(&mut self) {
+        let model = &mut self.model;
+        self.rig.events.retain(|event| match event {
+            Event::Stored { ticket } => {
+                model.settle(*ticket);
+                false
+            }
+            Event::Refused { ticket } => {
+                let (key, value, until) = model.under_way.remove(ticket).expect("asked for");
+                let held = model.held_until.entry(key).or_default();
+                *held = (*held).max(until);
+                model.refused.push((key, value, until));
+                false
+            }
+            Event::DiskTrouble { .. } => false,
+            _ => true,
+        });
+    }
+
+    /// After a restart: each key holds what was acknowledged, or what was under way.
+    fn check(&mut self) {
+        let hour = self.hour();
+        let mut possible: BTreeMap<u64, Vec<(Value, u64)>> = BTreeMap::new();
+        let unknown = std::mem::take(&mut self.model.under_way).into_values();
+        for (key, value, until) in unknown.chain(std::mem::take(&mut self.model.refused)) {
+            possible.entry(key).or_default().push((value, until));
+        }
+        for key in 0..KEYS {
+            let before = (self.model.acknowledged.get(&key).copied().flatten(), 0);
+            let mut allowed = possible.remove(&key).unwrap_or_default();
+            allowed.push(before);
+            let answer = self.rig.get(shard(key));
+            let fits = |value: &Value| match value.filter(|(_, until, _)| *until > hour) {
+                Some((sequence, _, bytes)) => answer == got(sequence, &body_of(key, sequence, bytes)),
+                None => answer == Answer::Absent,
+            };
+            let Some((value, until)) = allowed.iter().find(|(value, _)| fits(value)) else {
+                panic!("key {key} at hour {hour}: {answer:?}, allowed {allowed:?}");
+            };
+            self.model.acknowledged.insert(key, *value);
+            let held = self.model.held_until.entry(key).or_default();
+            *held = (*held).max(*until);
+            self.refine(key);
+        }
+        self.rig.assert_counters();
+    }
+
+    /// Two of what was under way may look alike and live differently long: what is there now says.
+    fn refine(&mut self, key: u64) {
+        let (hold, existing) = self.rig.hold(shard(key));
+        self.rig.store.release(hold);
+        let until = u64::from(existing.expires_s()).div_ceil(3_600);
+        self.model.held_until.insert(key, until);
+        if let Some(Some(value)) = self.model.acknowledged.get_mut(&key) {
+            value.1 = if existing.live.is_some() { until } else { 0 };
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.below(400) {
+            0..200 => self.change(),
+            200..380 => {
+                self.rig.now_us += self.rng.below(3_000);
+                self.rig.poll();
+                self.rig.step();
+            }
+            380..390 => self.rig.pass_time(self.rng.below(5)),
+            390..397 => {
+                let faults = [
+                    Fault::WriteError,
+                    Fault::ErrorAfterWrite,
+                    Fault::ShortWrite,
+                    Fault::NoSpace,
+                    Fault::ReadError,
+                ];
+                self.rig.disk.inject(faults[self.rng.below(5) as usize]);
+            }
+            _ => {
+                self.rig.disk.crash_at_random();
+                self.digest();
+                self.rig.restart();
+                self.check();
+            }
+        }
+        self.digest();
+    }
+}
+
+/// Returns the bytes that compaction copied after the last restart but one.
+fn run(seed: u64, steps: usize) -> u64 {
+    let mut run = Run::new(seed);
+    for _ in 0..steps {
+        run.step();
+    }
+    let copied = run.rig.store.compacted_bytes();
+    run.rig.disk.clear_faults();
+    run.rig.disk.crash_at_random();
+    run.digest();
+    run.rig.restart();
+    run.check();
+    copied
+}
+
+#[test]
+fn whatever_happens_each_key_holds_what_was_acknowledged_or_what_was_under_way() {
+    let seeds = std::env::var("TRINE_SHARDS_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    match seeds {
+        Some(seed) => assert!(run(seed, 3_000) < u64::MAX),
+        None => assert!((0..60).map(|seed| run(seed, 1_500)).sum::<u64>() > 0, "nothing was ever compacted"),
+    }
+}
