@@ -14,7 +14,14 @@ const PLACE: Place = Place {
     incarnation: Incarnation(0x0708_090A_0B0C_0D0E),
 };
 
+/// As many as format version 1 can list.
+const ENTRIES_V1: usize = 96;
+
 fn segment_header() -> SegmentHeader {
+    header_listing(ENTRIES_V1)
+}
+
+fn header_listing(entries: usize) -> SegmentHeader {
     let sealed = |number: u32| SealedSegment {
         segment: SegmentId(number),
         incarnation: Incarnation(u64::from(number) + 100),
@@ -29,7 +36,7 @@ fn segment_header() -> SegmentHeader {
         base_lsn: Lsn(123_456),
         segment_bytes: 1 << 28,
         opened_ms: 1_700_000_000_000,
-        sealed: (0..SEALED_MAX as u32).map(sealed).collect(),
+        sealed: (0..entries as u32).map(sealed).collect(),
     }
 }
 
@@ -115,10 +122,10 @@ fn a_header_with_any_single_bit_flipped_is_refused() {
 fn a_later_format_version_is_named_and_not_guessed_at() {
     let mut batch = vec![0; BATCH_HEADER_BYTES];
     batch_header().encode(&mut batch);
-    batch[4] = 2;
+    batch[4] = 3;
     let crc = crate::checksum::crc32c(&batch[..BATCH_HEADER_BYTES - 4]);
     batch[BATCH_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(BatchHeader::decode(&batch), Err(BatchFault::Newer(2)));
+    assert_eq!(BatchHeader::decode(&batch), Err(BatchFault::Newer(3)));
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn a_disk_without_space_makes_the_lane_full_and_is_asked_again_after_a_pause() {
 fn an_operation_that_the_lane_never_asked_for_changes_nothing() {
     let mut rig = Rig::new(1);
     rig.append(Kind::Message, b"x").unwrap();
-    for op in [0, 512, 513, 514, 515, u64::MAX] {
+    for op in [0, 1 << 15, (1 << 15) + 1, (1 << 15) + 2, (1 << 15) + 3, u64::MAX] {
         let done = DiskDone { lane: LANE, op: OpId(op), result: Ok(4096), buf: None };
         assert!(matches!(rig.finish(done), Completion::Unknown(_)), "{op}");
     }
@@ -352,7 +352,7 @@ fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
     assert!(matches!(check(good, 1, BUFFER_BYTES), ConfigError::Buffers { count: 1, .. }));
     assert!(matches!(check(good, 2, 2 << 20), ConfigError::Buffers { .. }));
     assert!(matches!(check(good, 8, BUFFER_BYTES), ConfigError::SegmentTooSmall { .. }));
-    let crowded = LaneConfig { segments_max: 97, ..good };
+    let crowded = LaneConfig { segments_max: 8_193, ..good };
     assert!(matches!(check(crowded, 2, BUFFER_BYTES), ConfigError::Segments { .. }));
     let odd = LaneConfig { segment_bytes: 64_001, ..good };
     assert!(matches!(check(odd, 2, BUFFER_BYTES), ConfigError::SegmentUnaligned(_)));

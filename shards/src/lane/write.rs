@@ -91,10 +91,9 @@ impl Lane {
     ) -> Completion {
         match class_of(done.op) {
             Some(OpClass::Read(segment)) => {
-                let Some(segment) = self.segments.get_mut(segment).filter(|s| s.reads > 0) else {
+                if !self.segments.end_read(segment) {
                     return Completion::Unknown(done);
-                };
-                segment.reads -= 1;
+                }
                 Completion::Read { op: done.op, result: done.result, buf: done.buf }
             }
             Some(OpClass::Prepare) => self.end_prepare(now_us, done),
@@ -219,14 +218,15 @@ impl Lane {
             opened_ms: self.config.opened_ms,
             sealed: self.segments.sealed_list(),
         };
-        let chain = header.encode(&mut buf[..BLOCK_BYTES]);
-        let last_lsn = self.durable;
-        let opening = Segment { incarnation, base_lsn, last_lsn, ..Segment::blank(Role::Active) };
+        let bytes = header.bytes();
+        let chain = header.encode(&mut buf[..bytes]);
+        let (last_lsn, end) = (self.durable, bytes as u32);
+        let opening = Segment { incarnation, base_lsn, last_lsn, end, ..Segment::blank(Role::Active) };
         self.segments.set(id, opening);
         let op = self.next_op(OpClass::Write);
-        let active = Active { place, base_lsn, end: BLOCK_BYTES as u32, chain };
-        self.write = Some(WriteInFlight { op, len: BLOCK_BYTES, stage: Stage::Header(active) });
-        out.push(DiskOp::Write { lane, segment: id, offset: 0, buf, len: BLOCK_BYTES, op });
+        let active = Active { place, base_lsn, end, chain };
+        self.write = Some(WriteInFlight { op, len: bytes, stage: Stage::Header(active) });
+        out.push(DiskOp::Write { lane, segment: id, offset: 0, buf, len: bytes, op });
     }
 
     fn seal_active(&mut self, sound: bool) {
@@ -270,9 +270,7 @@ impl Lane {
                 Completion::Housekeeping
             }
             Some(errno) => {
-                if let Some(segment) = self.segments.get_mut(active.place.segment) {
-                    segment.role = Role::Retired;
-                }
+                self.segments.retire(active.place.segment);
                 self.count_failure(errno)
             }
         }
@@ -300,10 +298,7 @@ impl Lane {
         active.end += meta.bytes() as u32;
         active.chain = chain;
         self.active = Some(active);
-        if let Some(segment) = self.segments.get_mut(active.place.segment) {
-            segment.end = active.end;
-            segment.last_lsn = self.durable;
-        }
+        self.segments.extend(active.place.segment, active.end, self.durable);
         if meta.records == 0 {
             return Completion::Housekeeping;
         }

@@ -4,11 +4,13 @@
 //! and no segment older than itself that it does not list can hold any. A segment whose own header is damaged
 //! is placed by the list, or else by the first batch found in it.
 
+use std::collections::BTreeMap;
+
 use crate::buffer::AlignedBuf;
 use crate::format::batch::{BatchFault, BatchHeader};
-use crate::format::segment::{HeaderFault, SealedSegment, SegmentHeader};
+use crate::format::segment::{HEADER_BYTES_MAX, HeaderFault, SealedSegment, SegmentHeader};
 use crate::format::{Incarnation, Lsn, Place, SEGMENTS_MAX};
-use crate::io::{BLOCK_BYTES, SegmentFile, Volume};
+use crate::io::{BLOCK_BYTES, SegmentFile, SegmentId, Volume};
 use crate::lane::config::LaneConfig;
 use crate::lane::segments::{Role, Segment, Segments};
 use crate::recovery::RecoverError;
@@ -24,6 +26,8 @@ pub(crate) struct Target {
     pub previous: Option<Incarnation>,
     /// Checksum of the header, to which the first batch is chained; `None` if it is damaged.
     pub chain: Option<u32>,
+    /// Where the header ends and the first batch begins; `None` if the header is damaged.
+    pub front: Option<u32>,
     /// Where it ends, if it lies in a file of whole size.
     pub limit: u32,
     /// What a later header says of it.
@@ -57,13 +61,25 @@ pub(crate) struct Inventory {
     pub incarnation: Incarnation,
 }
 
-/// What the first block of a file is.
+/// What a file begins with.
 enum Front {
-    Header(SegmentHeader, u32),
+    Header(Own),
     Blank,
     Damaged,
     Foreign,
     Unreadable,
+}
+
+/// What a sound header says of its own file. The lists of others are long, and only the newest counts.
+#[derive(Clone, Copy)]
+struct Own {
+    incarnation: Incarnation,
+    previous: Incarnation,
+    base_lsn: Lsn,
+    /// Its checksum.
+    chain: u32,
+    /// Its length.
+    bytes: u32,
 }
 
 struct Candidate {
@@ -73,6 +89,23 @@ struct Candidate {
     whole: bool,
 }
 
+/// The newest sound header and what it says of the other segments.
+struct Guide {
+    incarnation: Incarnation,
+    base_lsn: Lsn,
+    listed: BTreeMap<SegmentId, SealedSegment>,
+}
+
+impl Guide {
+    fn of(header: SegmentHeader) -> Self {
+        Self {
+            incarnation: header.place.incarnation,
+            base_lsn: header.base_lsn,
+            listed: header.sealed.into_iter().map(|entry| (entry.segment, entry)).collect(),
+        }
+    }
+}
+
 /// Reads all headers of a lane and decides what to scan.
 pub(crate) fn take(
     volume: &dyn Volume,
@@ -80,15 +113,14 @@ pub(crate) fn take(
     reader: &mut Reader<'_>,
     report: &mut RecoveryReport,
 ) -> Result<Inventory, RecoverError> {
-    let candidates = read_fronts(volume, config, report)?;
-    let guide =
-        candidates.iter().filter_map(header_of).max_by_key(|header| header.place.incarnation).cloned();
+    let (candidates, newest) = read_fronts(volume, config, report)?;
+    let guide = newest.map(Guide::of);
     let mut inventory = Inventory {
         targets: Vec::new(),
-        segments: Segments::new(),
+        segments: Segments::default(),
         next_lsn: guide.as_ref().map_or(Lsn(1), |guide| guide.base_lsn),
         vouched: guide.as_ref().map_or(Lsn(0), |guide| guide.base_lsn.previous()),
-        incarnation: guide.as_ref().map_or(Incarnation(0), |guide| guide.place.incarnation),
+        incarnation: guide.as_ref().map_or(Incarnation(0), |guide| guide.incarnation),
     };
     for candidate in &candidates {
         place(candidate, guide.as_ref(), config, reader, report, &mut inventory)?;
@@ -104,18 +136,19 @@ pub(crate) fn take(
     Ok(inventory)
 }
 
-fn header_of(candidate: &Candidate) -> Option<&SegmentHeader> {
-    match &candidate.front {
-        Front::Header(header, _) => Some(header),
+fn own_of(candidate: &Candidate) -> Option<Own> {
+    match candidate.front {
+        Front::Header(own) => Some(own),
         _ => None,
     }
 }
 
+/// The candidates by rising number, and the newest sound header.
 fn read_fronts(
     volume: &dyn Volume,
     config: &LaneConfig,
     report: &mut RecoveryReport,
-) -> Result<Vec<Candidate>, RecoverError> {
+) -> Result<(Vec<Candidate>, Option<SegmentHeader>), RecoverError> {
     let lane = config.lane;
     let doing = "listing the segment files";
     let mut files = volume.segments(lane).map_err(|source| RecoverError::Io { lane, doing, source })?;
@@ -123,8 +156,9 @@ fn read_fronts(
         return Err(RecoverError::NoSegments(lane));
     }
     files.sort_unstable_by_key(|file| file.segment);
-    let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
-    let mut candidates = Vec::with_capacity(SEGMENTS_MAX);
+    let mut buf = AlignedBuf::zeroed(HEADER_BYTES_MAX);
+    let mut candidates = Vec::with_capacity(files.len().min(SEGMENTS_MAX));
+    let mut newest: Option<SegmentHeader> = None;
     for file in files {
         if file.segment.0 as usize >= SEGMENTS_MAX {
             return Err(RecoverError::SegmentNumber { lane, segment: file.segment });
@@ -133,34 +167,61 @@ fn read_fronts(
         if !whole {
             report.note(RecoveryCase::WrongSize);
         }
-        let front = match volume.read_at(lane, file.segment, 0, &mut block) {
-            Ok(BLOCK_BYTES) => match SegmentHeader::decode(&block, config.store, lane, file.segment) {
-                Ok((header, crc)) => Front::Header(header, crc),
-                Err(HeaderFault::Blank) => Front::Blank,
-                Err(HeaderFault::Damaged) => Front::Damaged,
-                Err(HeaderFault::Foreign) => Front::Foreign,
-                Err(HeaderFault::Newer(version)) => return Err(RecoverError::NewerVersion { lane, version }),
-            },
-            _ => Front::Unreadable,
+        let front = match read_header(volume, config, file.segment, &mut buf) {
+            Ok(Some((header, chain))) => {
+                let (incarnation, bytes) = (header.place.incarnation, header.bytes() as u32);
+                let (previous, base_lsn) = (header.previous, header.base_lsn);
+                if newest.as_ref().is_none_or(|newest| newest.place.incarnation <= incarnation) {
+                    newest = Some(header);
+                }
+                Front::Header(Own { incarnation, previous, base_lsn, chain, bytes })
+            }
+            Ok(None) => Front::Unreadable,
+            Err(HeaderFault::Blank) => Front::Blank,
+            Err(HeaderFault::Damaged) => Front::Damaged,
+            Err(HeaderFault::Foreign) => Front::Foreign,
+            Err(HeaderFault::Newer(version)) => return Err(RecoverError::NewerVersion { lane, version }),
         };
         candidates.push(Candidate { file, front, whole });
     }
-    Ok(candidates)
+    Ok((candidates, newest))
+}
+
+/// The header of a file and its checksum; `None` if a block of it cannot be read. `buf` has room for the
+/// longest, whatever a first block claims.
+fn read_header(
+    volume: &dyn Volume,
+    config: &LaneConfig,
+    segment: SegmentId,
+    buf: &mut [u8],
+) -> Result<Option<(SegmentHeader, u32)>, HeaderFault> {
+    let read = |from: usize, until: usize, buf: &mut [u8]| {
+        let read = volume.read_at(config.lane, segment, from as u64, &mut buf[from..until]);
+        matches!(read, Ok(bytes) if bytes == until - from)
+    };
+    if !read(0, BLOCK_BYTES, buf) {
+        return Ok(None);
+    }
+    let bytes = SegmentHeader::bytes_claimed(&buf[..BLOCK_BYTES])?;
+    if bytes > BLOCK_BYTES && !read(BLOCK_BYTES, bytes, buf) {
+        return Ok(None);
+    }
+    SegmentHeader::decode(&buf[..bytes], config.store, config.lane, segment).map(Some)
 }
 
 /// Decides what one file is: a target of the scan, a spare, or nothing to touch.
 fn place(
     candidate: &Candidate,
-    guide: Option<&SegmentHeader>,
+    guide: Option<&Guide>,
     config: &LaneConfig,
     reader: &mut Reader<'_>,
     report: &mut RecoveryReport,
     inventory: &mut Inventory,
 ) -> Result<(), RecoverError> {
     let segment = candidate.file.segment;
-    let listed = guide.and_then(|guide| guide.sealed.iter().find(|entry| entry.segment == segment)).copied();
-    let own = header_of(candidate).map(|header| header.place.incarnation);
-    let newest = guide.map_or(Incarnation(0), |guide| guide.place.incarnation);
+    let listed = guide.and_then(|guide| guide.listed.get(&segment)).copied();
+    let own = own_of(candidate).map(|own| own.incarnation);
+    let newest = guide.map_or(Incarnation(0), |guide| guide.incarnation);
     if matches!(candidate.front, Front::Foreign) {
         report.note(RecoveryCase::ForeignSegment);
         inventory.segments.set(segment, Segment::blank(Role::Retired));
@@ -196,7 +257,7 @@ fn free(
     report.note(RecoveryCase::FreeSegment);
     let usable = candidate.whole && !matches!(candidate.front, Front::Unreadable);
     let role = if usable { Role::Spare } else { Role::Retired };
-    let base_lsn = header_of(candidate).map_or(Lsn(1), |header| header.base_lsn);
+    let base_lsn = own_of(candidate).map_or(Lsn(1), |own| own.base_lsn);
     let blank = Segment::blank(role);
     let incarnation = own.unwrap_or(blank.incarnation);
     inventory.segments.set(candidate.file.segment, Segment { incarnation, base_lsn, ..blank });
@@ -210,22 +271,20 @@ fn target(
     batch: Option<&BatchHeader>,
 ) -> Target {
     let segment = candidate.file.segment;
-    let own = match &candidate.front {
-        Front::Header(header, crc) => Some((header, *crc)),
-        _ => None,
-    };
+    let own = own_of(candidate);
     let known = listed.map(|entry| (entry.incarnation, entry.base_lsn));
-    let known = known.or(own.map(|(header, _)| (header.place.incarnation, header.base_lsn)));
+    let known = known.or(own.map(|own| (own.incarnation, own.base_lsn)));
     let known = known.or(batch.map(|batch| (batch.incarnation, batch.base_lsn)));
     let (incarnation, base_lsn) = known.unwrap_or_default();
-    let own = own.filter(|(header, _)| header.place.incarnation == incarnation);
+    let own = own.filter(|own| own.incarnation == incarnation);
     let file_end = candidate.file.bytes.min(u64::from(config.segment_bytes)) / BLOCK_BYTES as u64;
     let file_end = file_end as u32 * BLOCK_BYTES as u32;
     Target {
         place: Place { store: config.store, lane: config.lane, segment, incarnation },
         base_lsn,
-        previous: own.map(|(header, _)| header.previous),
-        chain: own.map(|(_, crc)| crc),
+        previous: own.map(|own| own.previous),
+        chain: own.map(|own| own.chain),
+        front: own.map(|own| own.bytes),
         limit: listed.map_or(file_end, |entry| entry.end.min(file_end)),
         listed,
         promised: listed.map(|entry| entry.last_lsn),
@@ -243,7 +302,7 @@ fn first_batch(
 ) -> Result<Option<BatchHeader>, RecoverError> {
     let segment = candidate.file.segment;
     let (lane, end) = (config.lane, candidate.file.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
-    let until = end.min(BLOCK_BYTES as u64 + u64::from(config.resync_bytes));
+    let until = end.min(HEADER_BYTES_MAX as u64 + u64::from(config.resync_bytes));
     reader.open(segment, end);
     for offset in (BLOCK_BYTES as u64..until).step_by(BLOCK_BYTES) {
         match BatchHeader::decode(reader.bytes(offset, BLOCK_BYTES)) {
@@ -262,13 +321,13 @@ fn first_batch(
 }
 
 fn report_missing_files(
-    guide: &SegmentHeader,
+    guide: &Guide,
     candidates: &[Candidate],
     config: &LaneConfig,
     report: &mut RecoveryReport,
 ) {
-    for entry in &guide.sealed {
-        if candidates.iter().any(|candidate| candidate.file.segment == entry.segment) {
+    for entry in guide.listed.values() {
+        if candidates.binary_search_by_key(&entry.segment, |candidate| candidate.file.segment).is_ok() {
             continue;
         }
         report.note(RecoveryCase::MissingSegment);
