@@ -10,6 +10,8 @@
 
 pub mod batch;
 pub(crate) mod field;
+#[cfg(test)]
+mod long_header_tests;
 pub mod record;
 pub mod segment;
 #[cfg(test)]

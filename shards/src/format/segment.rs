@@ -6,7 +6,9 @@
 //! The list decides how many blocks a header takes. One block, which lists up to 96 segments, is format
 //! version 1. More blocks are version 2: the first is laid out as before and has its own checksum where
 //! version 1 has it, so that software which knows only version 1 refuses the header by name and does not take
-//! it for damage; the others go on with the list. The checksum of everything ends the last block.
+//! it for damage; the others go on with the list. Their checksum ends the last block. It begins with the first
+//! block's checksum, not with that block: the CRC of bytes that end in their own CRC is the same for all bytes,
+//! and would not tie the others to the first.
 
 use crate::checksum::crc32c;
 use crate::format::field::{bytes_at, is_blank, put, u16_at, u32_at, u64_at};
@@ -17,7 +19,7 @@ const MAGIC: [u8; 8] = *b"TRINESEG";
 const ENTRIES_AT: usize = 128;
 const ENTRY_BYTES: usize = 40;
 const CRC_BYTES: usize = 4;
-/// Checksum of the first block; in a header of one block that of the whole.
+/// Checksum of the first block; in a header of one block this is all of it.
 const FIRST_CRC_AT: usize = BLOCK_BYTES - CRC_BYTES;
 /// Entries in the first block, which is all that version 1 can list.
 const FIRST_ENTRIES: usize = 96;
@@ -89,6 +91,8 @@ pub enum HeaderFault {
     Blank,
     /// No magic, wrong checksum, or fields that contradict each other.
     Damaged,
+    /// The first of several blocks is sound, and together they are not: this use of the file had begun.
+    Unfinished(Incarnation),
     /// A sound header of another store, lane or segment.
     Foreign,
     /// Written by a later version of this software.
@@ -126,8 +130,11 @@ impl SegmentHeader {
         }
         let first = crc32c(&out[..FIRST_CRC_AT]);
         put(out, FIRST_CRC_AT, &first.to_le_bytes());
+        if blocks == 1 {
+            return first;
+        }
         let crc_at = out.len() - CRC_BYTES;
-        let crc = crc32c(&out[..crc_at]);
+        let crc = crc32c(&out[FIRST_CRC_AT..crc_at]);
         put(out, crc_at, &crc.to_le_bytes());
         crc
     }
@@ -157,7 +164,7 @@ impl SegmentHeader {
     }
 
     /// Reads the front of the file of `segment`, at least as much as [`SegmentHeader::bytes_claimed`] asks
-    /// for; gives the header and its checksum.
+    /// for; gives the header and its checksum. The first block alone gives a fault, which is worth knowing.
     pub fn decode(
         front: &[u8],
         store: StoreId,
@@ -165,37 +172,33 @@ impl SegmentHeader {
         segment: SegmentId,
     ) -> Result<(Self, u32), HeaderFault> {
         let bytes = Self::bytes_claimed(&front[..front.len().min(BLOCK_BYTES)])?;
-        let front = front.get(..bytes).ok_or(HeaderFault::Damaged)?;
-        let crc_at = bytes - CRC_BYTES;
-        let crc = u32_at(front, crc_at);
-        if bytes > BLOCK_BYTES && crc32c(&front[..crc_at]) != crc {
-            return Err(HeaderFault::Damaged);
-        }
-        let header = Self::parse(front).ok_or(HeaderFault::Damaged)?;
-        let place = &header.place;
+        let place = Place {
+            store: StoreId(bytes_at(front, 16)),
+            lane: LaneId(u16_at(front, 10)),
+            segment: SegmentId(u32_at(front, 12)),
+            incarnation: Incarnation(u64_at(front, 32)),
+        };
         if (place.store, place.lane, place.segment) != (store, lane, segment) {
             return Err(HeaderFault::Foreign);
         }
-        Ok((header, crc))
-    }
-
-    /// The fields of a header that is as long as its number of entries asks for.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let place = Place {
-            store: StoreId(bytes_at(bytes, 16)),
-            lane: LaneId(u16_at(bytes, 10)),
-            segment: SegmentId(u32_at(bytes, 12)),
-            incarnation: Incarnation(u64_at(bytes, 32)),
-        };
-        let entries = (0..u32_at(bytes, 72) as usize).map(entry_at).map(|at| &bytes[at..at + ENTRY_BYTES]);
-        Some(Self {
+        let unfinished = HeaderFault::Unfinished(place.incarnation);
+        let front = front.get(..bytes).ok_or(unfinished)?;
+        let crc_at = bytes - CRC_BYTES;
+        let crc = u32_at(front, crc_at);
+        if bytes > BLOCK_BYTES && crc32c(&front[FIRST_CRC_AT..crc_at]) != crc {
+            return Err(unfinished);
+        }
+        let entries = (0..u32_at(front, 72) as usize).map(entry_at).map(|at| &front[at..at + ENTRY_BYTES]);
+        let sealed = entries.map(SealedSegment::decode).collect::<Option<_>>().ok_or(HeaderFault::Damaged)?;
+        let header = Self {
             place,
-            previous: Incarnation(u64_at(bytes, 40)),
-            base_lsn: Lsn(u64_at(bytes, 48)),
-            segment_bytes: u64_at(bytes, 56),
-            opened_ms: u64_at(bytes, 64),
-            sealed: entries.map(SealedSegment::decode).collect::<Option<_>>()?,
-        })
+            previous: Incarnation(u64_at(front, 40)),
+            base_lsn: Lsn(u64_at(front, 48)),
+            segment_bytes: u64_at(front, 56),
+            opened_ms: u64_at(front, 64),
+            sealed,
+        };
+        Ok((header, crc))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::format::{Incarnation, Lsn, Place, StoreId};
 use crate::io::{BLOCK_BYTES, LaneId, SegmentId};
 use proptest::prelude::*;
 
-const PLACE: Place = Place {
+pub(super) const PLACE: Place = Place {
     store: StoreId([0xA5; 16]),
     lane: LaneId(0x0102),
     segment: SegmentId(0x0304_0506),
@@ -21,7 +21,7 @@ fn segment_header() -> SegmentHeader {
     header_listing(ENTRIES_V1)
 }
 
-fn header_listing(entries: usize) -> SegmentHeader {
+pub(super) fn header_listing(entries: usize) -> SegmentHeader {
     let sealed = |number: u32| SealedSegment {
         segment: SegmentId(number),
         incarnation: Incarnation(u64::from(number) + 100),
@@ -40,7 +40,7 @@ fn header_listing(entries: usize) -> SegmentHeader {
     }
 }
 
-fn batch_header() -> BatchHeader {
+pub(super) fn batch_header() -> BatchHeader {
     BatchHeader {
         store_tag: PLACE.store.tag(),
         lane: PLACE.lane,
@@ -67,6 +67,10 @@ fn record_bytes() -> Vec<u8> {
     out
 }
 
+pub(super) fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..32].to_owned()
+}
+
 /// A change of this test's numbers is a change of the format: raise `FORMAT_VERSION` and keep reading the old
 /// one.
 #[test]
@@ -75,7 +79,6 @@ fn the_encoded_bytes_are_those_of_format_version_1() {
     segment_header().encode(&mut block);
     let mut batch = vec![0xFF; BATCH_HEADER_BYTES];
     batch_header().encode(&mut batch);
-    let digest = |bytes: &[u8]| blake3::hash(bytes).to_hex()[..32].to_owned();
     let digests = [digest(&block), digest(&batch), digest(&record_bytes())];
     assert_eq!(
         digests,

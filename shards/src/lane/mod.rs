@@ -174,6 +174,8 @@ pub struct Lane {
     /// Batches not yet submitted, oldest first. Only the last one is being filled. At most one per buffer.
     queue: VecDeque<Batch>,
     active: Option<Active>,
+    /// The segment that will be active: the first block of its header is durable, the others are to be written.
+    opening: Option<Active>,
     write: Option<WriteInFlight>,
     prepare: Option<(OpId, SegmentId)>,
     /// Why the last preparation failed, and when to try again.
@@ -220,6 +222,7 @@ impl Lane {
             free: buffers,
             header_buf: Some(AlignedBuf::zeroed(header_bytes(others))),
             active: None,
+            opening: None,
             write: None,
             prepare: None,
             prepare_failed: None,
@@ -296,6 +299,7 @@ impl Lane {
     /// True if shutdown was asked for and nothing is left to do or in flight.
     pub fn is_drained(&self) -> bool {
         let idle = self.write.is_none() && self.prepare.is_none() && self.queue.is_empty();
+        let idle = idle && self.opening.is_none();
         self.closing && idle && !self.segments.is_reading() && !self.wants_marker()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A segment is opened by writing its header alone; its first batch follows when the header is durable. So a
 //! batch that was acknowledged always has a durable header before it, and one more write per segment is the
-//! whole price.
+//! whole price. A header of several blocks takes two: its first block alone, which says that the file is given
+//! up, and then the others, which overwrite what was there.
 
 use crate::buffer::AlignedBuf;
 use crate::format::segment::SegmentHeader;
@@ -39,7 +40,9 @@ pub(crate) struct WriteInFlight {
 
 #[derive(Debug)]
 enum Stage {
-    /// The header of a segment that becomes active when it is durable.
+    /// The first of several blocks of the header of a segment; the others follow when it is durable.
+    FirstBlock(Active),
+    /// The header of a segment that becomes active when it is durable, or what is left of it.
     Header(Active),
     /// A batch at the end of the active segment, and the checksum of its header.
     Batch(BatchMeta, u32),
@@ -55,6 +58,9 @@ impl Lane {
         self.prepare_if_short(now_us, out);
         if self.write.is_some() {
             return;
+        }
+        if let Some(active) = self.opening.take() {
+            return self.write_rest_of_header(active, out);
         }
         let Some(batch) = self.queue.front() else {
             if self.owes_header && self.segments.spare_count() > usize::from(!self.may_grow()) {
@@ -108,7 +114,7 @@ impl Lane {
     /// Bytes of the batch in flight.
     pub(super) fn write_in_flight_bytes(&self) -> usize {
         self.write.as_ref().map_or(0, |write| match write.stage {
-            Stage::Header(_) => 0,
+            Stage::FirstBlock(_) | Stage::Header(_) => 0,
             Stage::Batch(..) => write.len,
         })
     }
@@ -163,7 +169,8 @@ impl Lane {
             Err(errno) => {
                 self.prepare_failed = Some((errno, now_us.saturating_add(self.config.prepare_retry_us)));
                 // A failed batch waits for this segment, unless another one took it already.
-                let homeless = self.active.is_none() && self.write.is_none() && !self.queue.is_empty();
+                let placing = self.active.is_some() || self.opening.is_some() || self.write.is_some();
+                let homeless = !placing && !self.queue.is_empty();
                 if self.failures > 0 && homeless && self.segments.next_spare().is_none() {
                     return self.turn_read_only(errno);
                 }
@@ -225,8 +232,24 @@ impl Lane {
         self.segments.set(id, opening);
         let op = self.next_op(OpClass::Write);
         let active = Active { place, base_lsn, end, chain };
-        self.write = Some(WriteInFlight { op, len: bytes, stage: Stage::Header(active) });
-        out.push(DiskOp::Write { lane, segment: id, offset: 0, buf, len: bytes, op });
+        let (len, stage) = match bytes {
+            BLOCK_BYTES => (bytes, Stage::Header(active)),
+            _ => (BLOCK_BYTES, Stage::FirstBlock(active)),
+        };
+        self.write = Some(WriteInFlight { op, len, stage });
+        out.push(DiskOp::Write { lane, segment: id, offset: 0, buf, len, op });
+    }
+
+    /// Writes the blocks of a header behind the first, which is durable.
+    fn write_rest_of_header(&mut self, active: Active, out: &mut Vec<DiskOp>) {
+        let Some(mut buf) = self.header_buf.take() else { return };
+        let (lane, segment) = (self.config.lane, active.place.segment);
+        let len = active.end as usize - BLOCK_BYTES;
+        // A write takes its bytes from the front of its buffer.
+        buf.copy_within(BLOCK_BYTES..BLOCK_BYTES + len, 0);
+        let op = self.next_op(OpClass::Write);
+        self.write = Some(WriteInFlight { op, len, stage: Stage::Header(active) });
+        out.push(DiskOp::Write { lane, segment, offset: BLOCK_BYTES as u64, buf, len, op });
     }
 
     fn seal_active(&mut self, sound: bool) {
@@ -249,7 +272,8 @@ impl Lane {
             Err(errno) => Some(errno),
         };
         match (write.stage, errno) {
-            (Stage::Header(active), errno) => self.end_header(active, done.buf, errno),
+            (Stage::FirstBlock(active), errno) => self.end_header(active, true, done.buf, errno),
+            (Stage::Header(active), errno) => self.end_header(active, false, done.buf, errno),
             (Stage::Batch(meta, _), Some(errno)) => self.end_failed_batch(meta, done.buf, errno),
             (Stage::Batch(meta, chain), None) => {
                 self.last_commit_us = now_us;
@@ -258,10 +282,20 @@ impl Lane {
         }
     }
 
-    fn end_header(&mut self, active: Active, buf: Option<AlignedBuf>, errno: Option<Errno>) -> Completion {
+    fn end_header(
+        &mut self,
+        active: Active,
+        goes_on: bool,
+        buf: Option<AlignedBuf>,
+        errno: Option<Errno>,
+    ) -> Completion {
         self.header_buf = buf;
         let lost_buffer = self.header_buf.is_none().then_some(EIO);
         match errno.or(lost_buffer) {
+            None if goes_on => {
+                self.opening = Some(active);
+                Completion::Housekeeping
+            }
             None => {
                 self.segments.set_guide(active.place.segment);
                 self.active = Some(active);

@@ -64,10 +64,11 @@ pub(crate) struct Inventory {
 /// What a file begins with.
 enum Front {
     Header(Own),
+    /// The first of several blocks is sound: whatever was in the file before had been given up.
+    Begun(Incarnation),
     Blank,
     Damaged,
     Foreign,
-    Unreadable,
 }
 
 /// What a sound header says of its own file. The lists of others are long, and only the newest counts.
@@ -87,6 +88,8 @@ struct Candidate {
     front: Front,
     /// Size as the store says.
     whole: bool,
+    /// Of that size, and its header can be read: may be written again.
+    sound: bool,
 }
 
 /// The newest sound header and what it says of the other segments.
@@ -167,8 +170,9 @@ fn read_fronts(
         if !whole {
             report.note(RecoveryCase::WrongSize);
         }
-        let front = match read_header(volume, config, file.segment, &mut buf) {
-            Ok(Some((header, chain))) => {
+        let (decoded, readable) = read_header(volume, config, file.segment, &mut buf);
+        let front = match decoded {
+            Ok((header, chain)) => {
                 let (incarnation, bytes) = (header.place.incarnation, header.bytes() as u32);
                 let (previous, base_lsn) = (header.previous, header.base_lsn);
                 if newest.as_ref().is_none_or(|newest| newest.place.incarnation <= incarnation) {
@@ -176,37 +180,36 @@ fn read_fronts(
                 }
                 Front::Header(Own { incarnation, previous, base_lsn, chain, bytes })
             }
-            Ok(None) => Front::Unreadable,
-            Err(HeaderFault::Blank) => Front::Blank,
-            Err(HeaderFault::Damaged) => Front::Damaged,
+            Err(HeaderFault::Unfinished(incarnation)) => Front::Begun(incarnation),
             Err(HeaderFault::Foreign) => Front::Foreign,
             Err(HeaderFault::Newer(version)) => return Err(RecoverError::NewerVersion { lane, version }),
+            Err(HeaderFault::Blank) => Front::Blank,
+            Err(HeaderFault::Damaged) => Front::Damaged,
         };
-        candidates.push(Candidate { file, front, whole });
+        candidates.push(Candidate { file, front, sound: whole && readable, whole });
     }
     Ok((candidates, newest))
 }
 
-/// The header of a file and its checksum; `None` if a block of it cannot be read. `buf` has room for the
-/// longest, whatever a first block claims.
+/// What a file begins with, and whether all of that could be read. `buf` has room for the longest header,
+/// whatever a first block claims.
 fn read_header(
     volume: &dyn Volume,
     config: &LaneConfig,
     segment: SegmentId,
     buf: &mut [u8],
-) -> Result<Option<(SegmentHeader, u32)>, HeaderFault> {
+) -> (Result<(SegmentHeader, u32), HeaderFault>, bool) {
     let read = |from: usize, until: usize, buf: &mut [u8]| {
         let read = volume.read_at(config.lane, segment, from as u64, &mut buf[from..until]);
         matches!(read, Ok(bytes) if bytes == until - from)
     };
     if !read(0, BLOCK_BYTES, buf) {
-        return Ok(None);
+        return (Err(HeaderFault::Damaged), false);
     }
-    let bytes = SegmentHeader::bytes_claimed(&buf[..BLOCK_BYTES])?;
-    if bytes > BLOCK_BYTES && !read(BLOCK_BYTES, bytes, buf) {
-        return Ok(None);
-    }
-    SegmentHeader::decode(&buf[..bytes], config.store, config.lane, segment).map(Some)
+    let claimed = SegmentHeader::bytes_claimed(&buf[..BLOCK_BYTES]).unwrap_or(BLOCK_BYTES);
+    let readable = claimed == BLOCK_BYTES || read(BLOCK_BYTES, claimed, buf);
+    let front = if readable { &buf[..claimed] } else { &buf[..BLOCK_BYTES] };
+    (SegmentHeader::decode(front, config.store, config.lane, segment), readable)
 }
 
 /// Decides what one file is: a target of the scan, a spare, or nothing to touch.
@@ -235,7 +238,10 @@ fn place(
     let first = if own.is_none() { first_batch(candidate, config, reader)? } else { None };
     // A use that the guide does not know of is later than the guide, whatever was in the file before.
     let later = first.filter(|batch| batch.incarnation > newest);
-    let listed = listed.filter(|_| later.is_none());
+    let begun = begun_after(candidate, newest);
+    let listed = listed.filter(|_| later.is_none() && begun.is_none());
+    // The number of a use that came to nothing is not given again.
+    inventory.incarnation = inventory.incarnation.max(begun.unwrap_or_default());
     match (&later, listed) {
         (None, None) => free(candidate, own, report, inventory),
         _ => {
@@ -248,6 +254,14 @@ fn place(
     Ok(())
 }
 
+/// The use that a file was being opened for when the log ended, after the guide was.
+fn begun_after(candidate: &Candidate, newest: Incarnation) -> Option<Incarnation> {
+    match candidate.front {
+        Front::Begun(incarnation) => Some(incarnation).filter(|begun| *begun > newest),
+        _ => None,
+    }
+}
+
 fn free(
     candidate: &Candidate,
     own: Option<Incarnation>,
@@ -255,8 +269,7 @@ fn free(
     inventory: &mut Inventory,
 ) {
     report.note(RecoveryCase::FreeSegment);
-    let usable = candidate.whole && !matches!(candidate.front, Front::Unreadable);
-    let role = if usable { Role::Spare } else { Role::Retired };
+    let role = if candidate.sound { Role::Spare } else { Role::Retired };
     let base_lsn = own_of(candidate).map_or(Lsn(1), |own| own.base_lsn);
     let blank = Segment::blank(role);
     let incarnation = own.unwrap_or(blank.incarnation);
@@ -290,7 +303,7 @@ fn target(
         promised: listed.map(|entry| entry.last_lsn),
         stop: None,
         wrong_size: !candidate.whole,
-        sound: candidate.whole && !matches!(candidate.front, Front::Unreadable),
+        sound: candidate.sound,
     }
 }
 
