@@ -240,8 +240,6 @@ fn place(
     let later = first.filter(|batch| batch.incarnation > newest);
     let begun = begun_after(candidate, newest);
     let listed = listed.filter(|_| later.is_none() && begun.is_none());
-    // The number of a use that came to nothing is not given again.
-    inventory.incarnation = inventory.incarnation.max(begun.unwrap_or_default());
     match (&later, listed) {
         (None, None) => free(candidate, own, report, inventory),
         _ => {
