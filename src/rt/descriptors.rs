@@ -19,8 +19,8 @@ const CONNECTIONS_MIN: u64 = 64;
 const PER_PROCESS: u64 = 128;
 /// Rings, glommio's and our own, eventfds, the listener.
 const PER_CORE: u64 = 32;
-/// Segments that a core keeps open for each of its lanes; a lane may have many more. Beyond this, idle ones are
-/// closed for others.
+/// Segments that a core keeps open for each of its lanes; a lane may have many more. Beyond this, idle ones
+/// are closed for others.
 const SEGMENT_FILES_PER_LANE: usize = 96;
 /// Segments that a core keeps open in all.
 const SEGMENT_FILES_MAX: usize = 8_192;

@@ -6,9 +6,14 @@
 //! The list decides how many blocks a header takes. One block, which lists up to 96 segments, is format
 //! version 1. More blocks are version 2: the first is laid out as before and has its own checksum where
 //! version 1 has it, so that software which knows only version 1 refuses the header by name and does not take
-//! it for damage; the others go on with the list. Their checksum ends the last block. It begins with the first
-//! block's checksum, not with that block: the CRC of bytes that end in their own CRC is the same for all bytes,
-//! and would not tie the others to the first.
+//! it for damage; the others go on with the list. Their checksum ends the last block. It begins with the
+//! first block's checksum, not with that block: the CRC of bytes that end in their own CRC is the same for
+//! all bytes, and would not tie the others to the first.
+//!
+//! A long header is written first block first, because the others overwrite batches of the use before, which
+//! an older list may still name. That the file was given up is said by its first sector alone, whose fields
+//! have a sum of their own (no CRC, for the same reason): whatever of a write is lost, and however often
+//! opening the file is tried again, one such sector is there whole.
 
 use crate::checksum::crc32c;
 use crate::format::field::{bytes_at, is_blank, put, u16_at, u32_at, u64_at};
@@ -16,6 +21,8 @@ use crate::format::{FORMAT_VERSION, Incarnation, Lsn, Place, StoreId};
 use crate::io::{BLOCK_BYTES, LaneId, SegmentId};
 
 const MAGIC: [u8; 8] = *b"TRINESEG";
+/// Sum of the fields before it; only in long headers.
+const FIELDS_SUM_AT: usize = 80;
 const ENTRIES_AT: usize = 128;
 const ENTRY_BYTES: usize = 40;
 const CRC_BYTES: usize = 4;
@@ -40,6 +47,11 @@ pub const fn header_bytes(sealed: usize) -> usize {
 /// with: software that cannot read long headers goes on reading the short ones.
 const fn version_of(bytes: usize) -> u16 {
     if bytes == BLOCK_BYTES { 1 } else { 2 }
+}
+
+/// The first 8 bytes of BLAKE3 of the fields of a long header.
+fn fields_sum(first: &[u8]) -> [u8; 8] {
+    bytes_at(blake3::hash(&first[..FIELDS_SUM_AT]).as_bytes(), 0)
 }
 
 /// Where the entry with this index stands.
@@ -91,7 +103,7 @@ pub enum HeaderFault {
     Blank,
     /// No magic, wrong checksum, or fields that contradict each other.
     Damaged,
-    /// The first of several blocks is sound, and together they are not: this use of the file had begun.
+    /// The fields of a long header are sound, and the whole of it is not: this use of the file had begun.
     Unfinished(Incarnation),
     /// A sound header of another store, lane or segment.
     Foreign,
@@ -124,6 +136,8 @@ impl SegmentHeader {
         put(out, 72, &(self.sealed.len() as u32).to_le_bytes());
         if blocks > 1 {
             put(out, 76, &blocks.to_le_bytes());
+            let sum = fields_sum(out);
+            put(out, FIELDS_SUM_AT, &sum);
         }
         for (index, sealed) in self.sealed.iter().enumerate() {
             sealed.encode(&mut out[entry_at(index)..][..ENTRY_BYTES]);
@@ -164,29 +178,30 @@ impl SegmentHeader {
     }
 
     /// Reads the front of the file of `segment`, at least as much as [`SegmentHeader::bytes_claimed`] asks
-    /// for; gives the header and its checksum. The first block alone gives a fault, which is worth knowing.
+    /// for; gives the header and its checksum. Less gives a fault, which is worth knowing.
     pub fn decode(
         front: &[u8],
         store: StoreId,
         lane: LaneId,
         segment: SegmentId,
     ) -> Result<(Self, u32), HeaderFault> {
-        let bytes = Self::bytes_claimed(&front[..front.len().min(BLOCK_BYTES)])?;
-        let place = Place {
-            store: StoreId(bytes_at(front, 16)),
-            lane: LaneId(u16_at(front, 10)),
-            segment: SegmentId(u32_at(front, 12)),
-            incarnation: Incarnation(u64_at(front, 32)),
-        };
-        if (place.store, place.lane, place.segment) != (store, lane, segment) {
+        let first = &front[..front.len().min(BLOCK_BYTES)];
+        let is_here = |place: &Place| (place.store, place.lane, place.segment) == (store, lane, segment);
+        let begun = || Self::begun(first).filter(is_here).map(|place| place.incarnation);
+        let unfinished = || begun().map_or(HeaderFault::Damaged, HeaderFault::Unfinished);
+        let bytes = Self::bytes_claimed(first).map_err(|fault| match fault {
+            HeaderFault::Damaged => unfinished(),
+            other => other,
+        })?;
+        let place = Self::place(first);
+        if !is_here(&place) {
             return Err(HeaderFault::Foreign);
         }
-        let unfinished = HeaderFault::Unfinished(place.incarnation);
-        let front = front.get(..bytes).ok_or(unfinished)?;
+        let front = front.get(..bytes).ok_or_else(unfinished)?;
         let crc_at = bytes - CRC_BYTES;
         let crc = u32_at(front, crc_at);
         if bytes > BLOCK_BYTES && crc32c(&front[FIRST_CRC_AT..crc_at]) != crc {
-            return Err(unfinished);
+            return Err(unfinished());
         }
         let entries = (0..u32_at(front, 72) as usize).map(entry_at).map(|at| &front[at..at + ENTRY_BYTES]);
         let sealed = entries.map(SealedSegment::decode).collect::<Option<_>>().ok_or(HeaderFault::Damaged)?;
@@ -199,6 +214,22 @@ impl SegmentHeader {
             sealed,
         };
         Ok((header, crc))
+    }
+
+    /// The use that a long header is for, if at least its fields are sound.
+    fn begun(first: &[u8]) -> Option<Place> {
+        let long = first.len() == BLOCK_BYTES && first[..8] == MAGIC && u16_at(first, 8) == 2;
+        let sound = long && bytes_at(first, FIELDS_SUM_AT) == fields_sum(first);
+        sound.then(|| Self::place(first))
+    }
+
+    fn place(first: &[u8]) -> Place {
+        Place {
+            store: StoreId(bytes_at(first, 16)),
+            lane: LaneId(u16_at(first, 10)),
+            segment: SegmentId(u32_at(first, 12)),
+            incarnation: Incarnation(u64_at(first, 32)),
+        }
     }
 }
 

@@ -40,7 +40,7 @@ pub struct LaneConfig {
 pub enum ConfigError {
     /// Too few or unsuitable batch buffers.
     #[error(
-        "a lane needs 2 to 16 batch buffers of one size, 8 KiB to {} KiB each; given {count} of {bytes} bytes",
+        "a lane needs 2 to 16 batch buffers of one size, 8 to {} KiB each; given {count} of {bytes} bytes",
         BATCH_BYTES_MAX >> 10
     )]
     Buffers {
@@ -113,8 +113,8 @@ impl LaneConfig {
         self.check_room(buffers, max as usize)
     }
 
-    /// Checks that a fresh segment takes whatever may wait for it if the lane has so many: the longest header,
-    /// every buffer full, the reserve, and the block kept for a marker.
+    /// Checks that a fresh segment takes whatever may wait for it if the lane has so many: the longest
+    /// header, every buffer full, the reserve, and the block kept for a marker.
     pub(crate) fn check_room(&self, buffers: &[AlignedBuf], segments: usize) -> Result<(), ConfigError> {
         let batches: usize = buffers.iter().map(|buf| buf.len()).sum();
         let header = header_bytes(segments.saturating_sub(1));

@@ -174,7 +174,8 @@ pub struct Lane {
     /// Batches not yet submitted, oldest first. Only the last one is being filled. At most one per buffer.
     queue: VecDeque<Batch>,
     active: Option<Active>,
-    /// The segment that will be active: the first block of its header is durable, the others are to be written.
+    /// The segment that will be active: the first block of its header is durable, the others are to be
+    /// written.
     opening: Option<Active>,
     write: Option<WriteInFlight>,
     prepare: Option<(OpId, SegmentId)>,

@@ -9,9 +9,9 @@
 //! flight, and everything appended before its last record died is durable. The third keeps metadata safe that
 //! was copied out of it: the copy is on disk before the original can be overwritten.
 //!
-//! A lane may have thousands of segments, and asks on every append and every turn how many spares there are and
-//! which one comes next. So a segment changes only through methods of [`Segments`], which keep books of what is
-//! asked: those answers take O(log n) at most. What looks at every segment says so.
+//! A lane may have thousands of segments, and asks on every append and every turn how many spares there are
+//! and which one comes next. So a segment changes only through methods of [`Segments`], which keep books of
+//! what is asked: those answers take O(log n) at most. What looks at every segment says so.
 
 use std::collections::BTreeSet;
 
@@ -254,8 +254,8 @@ impl Segments {
         self.books.idle > 0
     }
 
-    /// Starts the way to reuse of a segment in which nothing lives, if it is sealed. `appended` is the last LSN
-    /// given out.
+    /// Starts the way to reuse of a segment in which nothing lives, if it is sealed. `appended` is the last
+    /// LSN given out.
     pub fn free(&mut self, id: SegmentId, appended: Lsn) {
         if self.get(id).is_some_and(|segment| segment.role == Role::Sealed) {
             self.change(id, |segment| segment.free_after = Some(appended));

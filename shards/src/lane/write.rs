@@ -2,8 +2,8 @@
 //!
 //! A segment is opened by writing its header alone; its first batch follows when the header is durable. So a
 //! batch that was acknowledged always has a durable header before it, and one more write per segment is the
-//! whole price. A header of several blocks takes two: its first block alone, which says that the file is given
-//! up, and then the others, which overwrite what was there.
+//! whole price. A header of several blocks takes two: its first block alone, which says that the file is
+//! given up, and then the others, which overwrite what was there.
 
 use crate::buffer::AlignedBuf;
 use crate::format::segment::SegmentHeader;

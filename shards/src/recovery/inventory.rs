@@ -64,7 +64,7 @@ pub(crate) struct Inventory {
 /// What a file begins with.
 enum Front {
     Header(Own),
-    /// The first of several blocks is sound: whatever was in the file before had been given up.
+    /// The fields of a long header are sound: whatever was in the file before had been given up.
     Begun(Incarnation),
     Blank,
     Damaged,

@@ -56,7 +56,7 @@ fn started_on(disk: &SimDisk, config: LaneConfig) -> (Rig, RecoveryReport, Vec<K
     (rig, report, found)
 }
 
-/// Which of so many sectors a crash keeps: none, each beginning, all but one, one alone, and others by chance.
+/// Which of so many sectors a crash keeps: each beginning, all but one, one alone, and others by chance.
 fn tears(sectors: usize) -> Vec<Vec<bool>> {
     let mut tears: Vec<Vec<bool>> =
         (0..=sectors).map(|kept| (0..sectors).map(|s| s < kept).collect()).collect();
@@ -79,8 +79,8 @@ fn crash_during_the_write(rig: &mut Rig, keep: &[bool]) {
     });
 }
 
-/// Starts on `base` as often as there are ways to tear a write of the header that follows, lets `dead` die and
-/// opens a segment. `owed` must be found after each crash and after the next, and no loss may be reported.
+/// Starts on `base` as often as there are ways to tear a write of the header that follows, lets `dead` die
+/// and opens a segment. `owed` must be found after each crash and after the next, and no loss reported.
 fn tear_the_next_header(base: &SimDisk, config: LaneConfig, owed: &[Kept], dead: &[Kept], lens: &[usize]) {
     for (write, sectors) in lens.iter().enumerate() {
         for keep in tears(*sectors) {
@@ -95,7 +95,7 @@ fn tear_the_next_header(base: &SimDisk, config: LaneConfig, owed: &[Kept], dead:
             }
             let context = format!("write {write} kept {keep:?}");
             crash_during_the_write(&mut rig, &keep);
-            // If all of it was kept, the file is the guide's and may not be opened again: there must be another.
+            // If all of it was kept, the file is the guide's and may not be opened again: another is needed.
             rig.config.segments_max += 1;
             let (report, found) = rig.reopen();
             assert!(!report.has_loss() && report.known_lost_records == 0, "{context}: {report:?}");
@@ -135,6 +135,27 @@ fn a_long_header_torn_over_dead_records_that_the_newest_list_still_names_costs_n
         assert!(dead.len() >= 2);
         tear_the_next_header(&rig.disk, rig.config, &live, &dead, &[8, 8]);
     }
+}
+
+#[test]
+fn a_long_header_torn_once_more_where_one_was_torn_before_costs_nothing() {
+    let (mut rig, mut owed) = with_sealed(wide(104), 103);
+    while rig.append(Kind::MailboxState, &[7; PAYLOAD_BYTES]).is_ok() {
+        rig.drain();
+        owed.clone_from(&rig.committed);
+    }
+    let (dead, live): (Vec<_>, Vec<_>) = owed.into_iter().partition(|kept| kept.loc.segment == SegmentId(0));
+    let (mut rig, ..) = started_on(&rig.disk, rig.config);
+    dead.iter().for_each(|kept| rig.lane.release(kept.loc, kept.kind));
+    rig.drain();
+    rig.append(Kind::MailboxState, b"never acknowledged").unwrap();
+    rig.poll();
+    assert!(rig.step());
+    rig.poll();
+    // The first block is there, and half of the second, where the first of the dead batches was.
+    crash_during_the_write(&mut rig, &[true, true, true, true, false, false, false, false]);
+    assert_eq!(rig.reopen().1, live);
+    tear_the_next_header(&rig.disk, rig.config, &live, &[], &[8, 8]);
 }
 
 /// The blocks of a header, and what can happen to one.
