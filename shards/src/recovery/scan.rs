@@ -96,7 +96,7 @@ impl Scan<'_, '_, '_> {
     }
 
     /// How much of what lies from `offset` on may be no batch but the remains of a damaged header, whose
-    /// length nobody knows. A header never passes for a batch, so the search for the first batch goes over it.
+    /// length nobody knows. A header never passes for a batch, so the search for the first one goes over it.
     fn header_remains(&self, offset: u32) -> usize {
         let unknown = self.target.front.is_none() && offset == FRONT_MIN;
         if unknown { HEADER_BYTES_MAX - BLOCK_BYTES } else { 0 }
