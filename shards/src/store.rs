@@ -10,8 +10,8 @@ use std::io;
 use std::ops::Range;
 
 use crate::checksum::crc32c;
+use crate::format::StoreId;
 use crate::format::field::{bytes_at, put, u16_at, u32_at, u64_at};
-use crate::format::{FORMAT_VERSION, StoreId};
 use crate::io::{BLOCK_BYTES, LaneId, SegmentId, Volume};
 use crate::lane::config::LaneConfig;
 
@@ -20,6 +20,8 @@ pub const STORE_FILE: &str = "store.id";
 /// Most lanes a store can have.
 pub const LANES_MAX: u16 = 256;
 const MAGIC: [u8; 8] = *b"TRINESTO";
+/// Version of the layout of this file, which has its own count: the logs may change and this file may not.
+const FILE_VERSION: u16 = 1;
 const FILE_BYTES: usize = 128;
 const CRC_AT: usize = FILE_BYTES - 4;
 
@@ -92,7 +94,7 @@ pub enum OpenError {
     #[error("{STORE_FILE} is not a store's file (wrong magic); this directory belongs to something else")]
     WrongMagic,
     /// Made by a later version.
-    #[error("the store has format {0}; this version reads up to {FORMAT_VERSION}. Use the later version")]
+    #[error("the store has format {0}; this version reads up to {FILE_VERSION}. Use the later version")]
     NewerVersion(u16),
     /// Wrong length, checksum or contents.
     #[error("{STORE_FILE} is damaged ({0}); restore it from a copy. Nothing was changed")]
@@ -222,7 +224,7 @@ impl Store {
     fn encode(&self) -> [u8; FILE_BYTES] {
         let mut file = [0; FILE_BYTES];
         put(&mut file, 0, &MAGIC);
-        put(&mut file, 8, &FORMAT_VERSION.to_le_bytes());
+        put(&mut file, 8, &FILE_VERSION.to_le_bytes());
         put(&mut file, 10, &self.lanes.to_le_bytes());
         put(&mut file, 12, &self.segment_bytes.to_le_bytes());
         put(&mut file, 16, &self.id.0);
@@ -242,7 +244,7 @@ impl Store {
             return Err(OpenError::Corrupt("it is too short"));
         }
         let version = u16_at(bytes, 8);
-        if version > FORMAT_VERSION {
+        if version > FILE_VERSION {
             return Err(OpenError::NewerVersion(version));
         }
         if bytes.len() > FILE_BYTES {

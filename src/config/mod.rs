@@ -29,8 +29,9 @@ pub use validate::Invalid;
 
 /// Segments a lane needs at least: one being written, one spare, one sealed, one being compacted.
 const SEGMENTS_PER_LANE_MIN: u64 = 4;
-/// Most segment files of one lane, given by the format of the store.
-const SEGMENTS_PER_LANE_MAX: u32 = shards::format::SEGMENTS_MAX as u32;
+/// Most segment files of one lane. The format allows more; but the relay reads all of them back at every
+/// start, and a core keeps no more of them open.
+const SEGMENTS_PER_LANE_MAX: u32 = 96;
 
 /// Which set of defaults to start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

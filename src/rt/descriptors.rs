@@ -8,7 +8,6 @@
 //! tries a disk operation again that meets such a moment.
 
 use rustix::process::{Resource, getrlimit};
-use shards::format::SEGMENTS_MAX;
 
 use super::ring::PARCELS_MAX;
 
@@ -20,7 +19,10 @@ const CONNECTIONS_MIN: u64 = 64;
 const PER_PROCESS: u64 = 128;
 /// Rings, glommio's and our own, eventfds, the listener.
 const PER_CORE: u64 = 32;
-/// Segments that a core keeps open; beyond this, idle ones are closed for others.
+/// Segments that a core keeps open for each of its lanes; a lane may have many more. Beyond this, idle ones
+/// are closed for others.
+const SEGMENT_FILES_PER_LANE: usize = 96;
+/// Segments that a core keeps open in all.
 const SEGMENT_FILES_MAX: usize = 8_192;
 
 /// The shares.
@@ -46,7 +48,7 @@ impl DescriptorPlan {
     pub fn of(limit: Option<u64>, cores: u16, lanes: usize, wanted: usize) -> Self {
         let cores = u64::from(cores.max(1));
         let lanes_of_core = lanes.div_ceil(cores as usize);
-        let segment_files = lanes_of_core.saturating_mul(SEGMENTS_MAX).min(SEGMENT_FILES_MAX);
+        let segment_files = lanes_of_core.saturating_mul(SEGMENT_FILES_PER_LANE).min(SEGMENT_FILES_MAX);
         let under_way = (cores - 1) * PARCELS_MAX as u64;
         let reserved = PER_PROCESS + cores * (PER_CORE + under_way + segment_files as u64);
         let left = limit.map_or(u64::MAX, |limit| limit.saturating_sub(reserved) / cores);
@@ -67,7 +69,7 @@ mod tests {
     #[test]
     fn connections_get_what_the_rest_leaves_and_never_more_than_they_were_meant_to() {
         let plan = DescriptorPlan::of(Some(4_096), 2, 16, 65_536);
-        assert_eq!(plan.segment_files, 8 * SEGMENTS_MAX);
+        assert_eq!(plan.segment_files, 8 * SEGMENT_FILES_PER_LANE);
         let taken = plan.reserved + 2 * plan.connections as u64;
         assert!(taken <= 4_096 && taken > 4_096 - 2, "all of it is shared out: {plan:?}");
         assert!(!plan.is_too_low);

@@ -10,6 +10,14 @@ use crate::io::{BLOCK_BYTES, LaneId, SegmentId};
 pub const BATCH_HEADER_BYTES: usize = 128;
 const MAGIC: [u8; 4] = *b"TRNB";
 const CRC_AT: usize = BATCH_HEADER_BYTES - 4;
+/// Longest batch of format version 1, in bytes.
+const BYTES_MAX_V1: usize = 1 << 20;
+
+/// The lowest version of the format that can say a batch of so many bytes, which is the one it is written
+/// with.
+const fn version_of(bytes: usize) -> u16 {
+    if bytes <= BYTES_MAX_V1 { 1 } else { 2 }
+}
 
 /// The header of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +67,7 @@ impl BatchHeader {
         let out = &mut out[..BATCH_HEADER_BYTES];
         out.fill(0);
         put(out, 0, &MAGIC);
-        put(out, 4, &FORMAT_VERSION.to_le_bytes());
+        put(out, 4, &version_of(self.bytes as usize).to_le_bytes());
         put(out, 8, &self.store_tag.to_le_bytes());
         put(out, 16, &self.lane.0.to_le_bytes());
         put(out, 20, &self.segment.0.to_le_bytes());
@@ -106,7 +114,8 @@ impl BatchHeader {
             previous: u32_at(bytes, 72),
             payload_crc: u32_at(bytes, 76),
         };
-        if header.is_consistent() { Ok((header, crc)) } else { Err(BatchFault::Damaged) }
+        let can_say = version >= version_of(header.bytes as usize);
+        if can_say && header.is_consistent() { Ok((header, crc)) } else { Err(BatchFault::Damaged) }
     }
 
     fn is_consistent(&self) -> bool {

@@ -10,6 +10,8 @@
 
 pub mod batch;
 pub(crate) mod field;
+#[cfg(test)]
+mod long_header_tests;
 pub mod record;
 pub mod segment;
 #[cfg(test)]
@@ -18,10 +20,12 @@ mod tests;
 use crate::checksum::crc32c;
 use crate::io::{LaneId, SegmentId};
 
-/// Version of the layout of segments, batches and records that this code writes, and the highest it reads.
-pub const FORMAT_VERSION: u16 = 1;
-/// Longest batch, header and padding included, in bytes. One I/O of the recovery scan covers any batch.
-pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Highest version of the layout of segments, batches and records that this code reads. Each structure is
+/// written with the lowest version that can say it, so that older software reads on for as long as it can.
+pub const FORMAT_VERSION: u16 = 2;
+/// Longest batch, header and padding included, in bytes: a payload of 1 MiB and what goes before it fit. One
+/// I/O of the recovery scan covers any batch.
+pub const BATCH_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// Segments a lane may have: as many as one segment header can list.
 pub const SEGMENTS_MAX: usize = segment::SEALED_MAX;
 

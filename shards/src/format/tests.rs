@@ -7,14 +7,21 @@ use crate::format::{Incarnation, Lsn, Place, StoreId};
 use crate::io::{BLOCK_BYTES, LaneId, SegmentId};
 use proptest::prelude::*;
 
-const PLACE: Place = Place {
+pub(super) const PLACE: Place = Place {
     store: StoreId([0xA5; 16]),
     lane: LaneId(0x0102),
     segment: SegmentId(0x0304_0506),
     incarnation: Incarnation(0x0708_090A_0B0C_0D0E),
 };
 
+/// As many as format version 1 can list.
+const ENTRIES_V1: usize = 96;
+
 fn segment_header() -> SegmentHeader {
+    header_listing(ENTRIES_V1)
+}
+
+pub(super) fn header_listing(entries: usize) -> SegmentHeader {
     let sealed = |number: u32| SealedSegment {
         segment: SegmentId(number),
         incarnation: Incarnation(u64::from(number) + 100),
@@ -29,11 +36,11 @@ fn segment_header() -> SegmentHeader {
         base_lsn: Lsn(123_456),
         segment_bytes: 1 << 28,
         opened_ms: 1_700_000_000_000,
-        sealed: (0..SEALED_MAX as u32).map(sealed).collect(),
+        sealed: (0..entries as u32).map(sealed).collect(),
     }
 }
 
-fn batch_header() -> BatchHeader {
+pub(super) fn batch_header() -> BatchHeader {
     BatchHeader {
         store_tag: PLACE.store.tag(),
         lane: PLACE.lane,
@@ -60,6 +67,10 @@ fn record_bytes() -> Vec<u8> {
     out
 }
 
+pub(super) fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..32].to_owned()
+}
+
 /// A change of this test's numbers is a change of the format: raise `FORMAT_VERSION` and keep reading the old
 /// one.
 #[test]
@@ -68,7 +79,6 @@ fn the_encoded_bytes_are_those_of_format_version_1() {
     segment_header().encode(&mut block);
     let mut batch = vec![0xFF; BATCH_HEADER_BYTES];
     batch_header().encode(&mut batch);
-    let digest = |bytes: &[u8]| blake3::hash(bytes).to_hex()[..32].to_owned();
     let digests = [digest(&block), digest(&batch), digest(&record_bytes())];
     assert_eq!(
         digests,
@@ -115,10 +125,10 @@ fn a_header_with_any_single_bit_flipped_is_refused() {
 fn a_later_format_version_is_named_and_not_guessed_at() {
     let mut batch = vec![0; BATCH_HEADER_BYTES];
     batch_header().encode(&mut batch);
-    batch[4] = 2;
+    batch[4] = 3;
     let crc = crate::checksum::crc32c(&batch[..BATCH_HEADER_BYTES - 4]);
     batch[BATCH_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(BatchHeader::decode(&batch), Err(BatchFault::Newer(2)));
+    assert_eq!(BatchHeader::decode(&batch), Err(BatchFault::Newer(3)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The fixed sizes of a lane, checked once so that the log need not check them again.
 
 use crate::buffer::AlignedBuf;
+use crate::format::segment::header_bytes;
 use crate::format::{BATCH_BYTES_MAX, SEGMENTS_MAX, StoreId};
 use crate::io::{BLOCK_BYTES, LaneId};
 
@@ -39,7 +40,8 @@ pub struct LaneConfig {
 pub enum ConfigError {
     /// Too few or unsuitable batch buffers.
     #[error(
-        "a lane needs 2 to 16 batch buffers of one size, 8 KiB to 1 MiB each; given {count} of {bytes} bytes"
+        "a lane needs 2 to 16 batch buffers of one size, 8 to {} KiB each; given {count} of {bytes} bytes",
+        BATCH_BYTES_MAX >> 10
     )]
     Buffers {
         /// Number of buffers.
@@ -49,7 +51,8 @@ pub enum ConfigError {
     },
     /// Segments too small for what must fit into one.
     #[error(
-        "segments of {segment_bytes} bytes are too small; the reserve and one round of batches need {needed}"
+        "segments of {segment_bytes} bytes are too small; the list of the others, the reserve and one round \
+         of batches need {needed}"
     )]
     SegmentTooSmall {
         /// As configured.
@@ -107,8 +110,15 @@ impl LaneConfig {
         if !(self.segment_bytes as usize).is_multiple_of(BLOCK_BYTES) {
             return Err(ConfigError::SegmentUnaligned(self.segment_bytes));
         }
-        // Header block, every buffer full, the reserve, and the block kept for a marker.
-        let needed = (bytes * buffers.len() + 2 * BLOCK_BYTES) as u64 + u64::from(self.reserve_bytes);
+        self.check_room(buffers, max as usize)
+    }
+
+    /// Checks that a fresh segment takes whatever may wait for it if the lane has so many: the longest
+    /// header, every buffer full, the reserve, and the block kept for a marker.
+    pub(crate) fn check_room(&self, buffers: &[AlignedBuf], segments: usize) -> Result<(), ConfigError> {
+        let batches: usize = buffers.iter().map(|buf| buf.len()).sum();
+        let header = header_bytes(segments.saturating_sub(1));
+        let needed = (header + batches + BLOCK_BYTES) as u64 + u64::from(self.reserve_bytes);
         if u64::from(self.segment_bytes) < needed {
             return Err(ConfigError::SegmentTooSmall { segment_bytes: self.segment_bytes, needed });
         }

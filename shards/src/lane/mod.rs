@@ -37,11 +37,14 @@ use std::collections::VecDeque;
 use crate::buffer::AlignedBuf;
 use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, RECORD_HEADER_BYTES};
+use crate::format::segment::header_bytes;
 use crate::format::{Incarnation, Lsn};
-use crate::io::{BLOCK_BYTES, DiskDone, Errno, OpId, SegmentId};
+use crate::io::{DiskDone, Errno, OpId, SegmentId};
 use batch::Batch;
 use config::LaneConfig;
 use ledger::Ledger;
+#[cfg(test)]
+use segments::Role;
 use segments::Segments;
 use write::{Active, WriteInFlight};
 
@@ -168,11 +171,14 @@ pub struct Lane {
     ledger: Ledger,
     /// Batch buffers not in use.
     free: Vec<AlignedBuf>,
-    /// Block for segment headers; away while a header is being written.
+    /// Room for the longest segment header; away while a header is being written.
     header_buf: Option<AlignedBuf>,
     /// Batches not yet submitted, oldest first. Only the last one is being filled. At most one per buffer.
     queue: VecDeque<Batch>,
     active: Option<Active>,
+    /// The segment that will be active: the first block of its header is durable, the others are to be
+    /// written.
+    opening: Option<Active>,
     write: Option<WriteInFlight>,
     prepare: Option<(OpId, SegmentId)>,
     /// Why the last preparation failed, and when to try again.
@@ -209,6 +215,7 @@ impl Lane {
     pub(crate) fn start(config: LaneConfig, buffers: Vec<AlignedBuf>, recovered: Recovered) -> Self {
         let Recovered { mut segments, ledger, next_lsn, vouched, incarnation } = recovered;
         segments.reclaim(next_lsn.previous());
+        let others = segments.existing().max(config.segments_max as usize) - 1;
         Self {
             config,
             segments,
@@ -216,8 +223,9 @@ impl Lane {
             batch_bytes: buffers.first().map_or(0, |buf| buf.len()),
             queue: VecDeque::with_capacity(buffers.len()),
             free: buffers,
-            header_buf: Some(AlignedBuf::zeroed(BLOCK_BYTES)),
+            header_buf: Some(AlignedBuf::zeroed(header_bytes(others))),
             active: None,
+            opening: None,
             write: None,
             prepare: None,
             prepare_failed: None,
@@ -294,8 +302,8 @@ impl Lane {
     /// True if shutdown was asked for and nothing is left to do or in flight.
     pub fn is_drained(&self) -> bool {
         let idle = self.write.is_none() && self.prepare.is_none() && self.queue.is_empty();
-        let reading = self.segments.iter().any(|(_, segment)| segment.reads > 0);
-        self.closing && idle && !reading && !self.wants_marker()
+        let idle = idle && self.opening.is_none();
+        self.closing && idle && !self.segments.is_reading() && !self.wants_marker()
     }
 }
 
@@ -304,5 +312,17 @@ impl Lane {
     /// How many uses of segments there were.
     pub(crate) fn incarnations(&self) -> u64 {
         self.incarnation.0
+    }
+
+    /// Fails if what the lane counts is not what its segments say.
+    pub(crate) fn audit(&self) {
+        self.segments.audit();
+        let idle = self.segments.iter().filter(|(id, segment)| {
+            segment.role == Role::Sealed
+                && segment.free_after.is_none()
+                && self.ledger.live(*id).messages == 0
+        });
+        assert_eq!(self.segments.has_idle(), idle.count() > 0);
+        self.ledger.audit();
     }
 }

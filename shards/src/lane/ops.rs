@@ -1,5 +1,6 @@
 //! Operation ids of a lane: they say what the operation was, so that nothing need be looked up when it ends.
 
+use crate::format::SEGMENTS_MAX;
 use crate::io::{OpId, SegmentId};
 use crate::lane::Lane;
 
@@ -14,25 +15,33 @@ pub(crate) enum OpClass {
     Read(SegmentId),
 }
 
+/// Bits of a segment number.
+const SEGMENT_BITS: u32 = 13;
+const SEGMENT_MASK: u64 = (1 << SEGMENT_BITS) - 1;
+/// Bits that say which class an operation is of.
+const CLASS_BITS: u32 = 2;
+const CLASS_MASK: u64 = (1 << CLASS_BITS) - 1;
+const _: () = assert!(SEGMENTS_MAX <= 1 << SEGMENT_BITS);
+
 impl Lane {
-    /// A fresh id. Segment numbers stay below 128, so class and segment fit in the low 9 bits.
+    /// A fresh id: a running number above the segment and the class. There are ids for 2^49 operations.
     pub(crate) fn next_op(&mut self, class: OpClass) -> OpId {
         self.ops_issued += 1;
         let low = match class {
             OpClass::Write => 0,
             OpClass::Prepare => 1,
-            OpClass::Read(segment) => 2 | u64::from(segment.0 & 0x7F) << 2,
+            OpClass::Read(segment) => 2 | (u64::from(segment.0) & SEGMENT_MASK) << CLASS_BITS,
         };
-        OpId(self.ops_issued << 9 | low)
+        OpId(self.ops_issued << (SEGMENT_BITS + CLASS_BITS) | low)
     }
 }
 
 /// What the operation with this id does; `None` for an id that no lane makes.
 pub(crate) fn class_of(op: OpId) -> Option<OpClass> {
-    match op.0 & 3 {
+    match op.0 & CLASS_MASK {
         0 => Some(OpClass::Write),
         1 => Some(OpClass::Prepare),
-        2 => Some(OpClass::Read(SegmentId((op.0 >> 2 & 0x7F) as u32))),
+        2 => Some(OpClass::Read(SegmentId((op.0 >> CLASS_BITS & SEGMENT_MASK) as u32))),
         _ => None,
     }
 }

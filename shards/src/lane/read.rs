@@ -57,9 +57,9 @@ impl Lane {
         }
         let outside = loc.first_block() + needed as u64 > u64::from(self.config.segment_bytes);
         let op = self.next_op(OpClass::Read(loc.segment));
-        match self.segments.get_mut(loc.segment) {
-            Some(segment) if !outside && segment.role != Role::Spare => segment.reads += 1,
-            _ => return Err((ReadError::NoSuchPlace(loc), buf)),
+        let spare = self.segments.get(loc.segment).is_some_and(|segment| segment.role == Role::Spare);
+        if outside || spare || !self.segments.begin_read(loc.segment) {
+            return Err((ReadError::NoSuchPlace(loc), buf));
         }
         let (lane, segment, offset) = (self.config.lane, loc.segment, loc.first_block());
         Ok((op, DiskOp::Read { lane, segment, offset, buf, len: needed, op }))
@@ -85,10 +85,7 @@ impl Lane {
             "{bytes} bytes at {start}"
         );
         let op = self.next_op(OpClass::Read(segment));
-        let Some(known) = self.segments.get_mut(segment) else {
-            panic!("segment {} does not exist", segment.0)
-        };
-        known.reads += 1;
+        assert!(self.segments.begin_read(segment), "segment {} does not exist", segment.0);
         (op, DiskOp::Read { lane: self.config.lane, segment, offset: start, buf, len: bytes, op })
     }
 

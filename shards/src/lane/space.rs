@@ -64,8 +64,10 @@ impl Lane {
 
     /// Lets a sealed segment in which nothing lives be used again, unless that is for its owner to say.
     pub(super) fn free_if_dead(&mut self, segment: SegmentId) {
-        if !self.config.owner_reclaims {
-            self.segments.note_release(segment, &self.ledger, self.next_lsn.previous());
+        let live = self.ledger.live(segment);
+        self.segments.note_live(segment, live);
+        if live.is_empty() && !self.config.owner_reclaims {
+            self.segments.free(segment, self.next_lsn.previous());
         }
     }
 
@@ -73,7 +75,7 @@ impl Lane {
     pub fn usage(&self) -> Usage {
         let total = self.ledger.total();
         Usage {
-            segments: self.segments.iter().count() as u32,
+            segments: self.segments.existing() as u32,
             segments_max: self.config.segments_max,
             spares: self.segments.spare_count() as u32,
             retired: self.segments.count(Role::Retired) as u32,
@@ -115,7 +117,7 @@ impl Lane {
     /// If something in it lives.
     pub fn reclaim(&mut self, segment: SegmentId) {
         assert!(self.ledger.live(segment).is_empty(), "segment {} still holds live records", segment.0);
-        self.segments.note_release(segment, &self.ledger, self.next_lsn.previous());
+        self.segments.free(segment, self.next_lsn.previous());
     }
 
     /// Of the sealed segments that are `wanted` and in which messages live, the one with the fewest live
@@ -141,10 +143,7 @@ impl Lane {
     /// that the next recovery need not report it as new. That stands in the header of the next segment, which
     /// is opened as soon as the lane is idle and has a spare.
     pub fn acknowledge_loss(&mut self) {
-        for segment in self.segments.iter_mut() {
-            self.owes_header |= segment.known_lost != segment.missing;
-            segment.known_lost = segment.missing;
-        }
+        self.owes_header |= self.segments.acknowledge_losses();
     }
 
     /// Checks that a record can be placed: in the active segment, or in a spare. When no more segments can be
@@ -176,7 +175,7 @@ impl Lane {
 
     /// True if the owner is to reclaim a segment.
     fn waits_for_owner(&self) -> bool {
-        self.config.owner_reclaims && self.reclaimable_segment().is_some()
+        self.config.owner_reclaims && self.segments.has_idle()
     }
 
     /// Bytes of all batches that wait, if one more record were among them.
@@ -194,7 +193,7 @@ impl Lane {
     }
 
     pub(super) fn is_below_limit(&self) -> bool {
-        self.segments.iter().count() < self.config.segments_max as usize
+        self.segments.existing() < self.config.segments_max as usize
     }
 
     /// True if a spare will come even if no further record becomes durable.

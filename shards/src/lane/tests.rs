@@ -1,8 +1,10 @@
 //! The lane on a simulated disk: commit, failure, space, reading.
 
 use crate::buffer::AlignedBuf;
-use crate::format::Lsn;
+use crate::format::{Incarnation, Lsn, SEGMENTS_MAX};
 use crate::io::{DiskDone, DiskOp, Errno, OpId, SegmentId};
+use crate::lane::ops::{OpClass, class_of};
+use crate::lane::segments::{Role, Segment, Segments};
 use crate::rig::{BUFFER_BYTES, LANE, Rig, config};
 use crate::testing::Fault;
 use crate::{AppendError, Completion, ConfigError, Kind, LaneConfig, ReadError, RecordLoc};
@@ -319,7 +321,7 @@ fn a_disk_without_space_makes_the_lane_full_and_is_asked_again_after_a_pause() {
 fn an_operation_that_the_lane_never_asked_for_changes_nothing() {
     let mut rig = Rig::new(1);
     rig.append(Kind::Message, b"x").unwrap();
-    for op in [0, 512, 513, 514, 515, u64::MAX] {
+    for op in [0, 1 << 15, (1 << 15) + 1, (1 << 15) + 2, (1 << 15) + 3, u64::MAX] {
         let done = DiskDone { lane: LANE, op: OpId(op), result: Ok(4096), buf: None };
         assert!(matches!(rig.finish(done), Completion::Unknown(_)), "{op}");
     }
@@ -352,10 +354,63 @@ fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
     assert!(matches!(check(good, 1, BUFFER_BYTES), ConfigError::Buffers { count: 1, .. }));
     assert!(matches!(check(good, 2, 2 << 20), ConfigError::Buffers { .. }));
     assert!(matches!(check(good, 8, BUFFER_BYTES), ConfigError::SegmentTooSmall { .. }));
-    let crowded = LaneConfig { segments_max: 97, ..good };
+    let crowded = LaneConfig { segments_max: 8_193, ..good };
     assert!(matches!(check(crowded, 2, BUFFER_BYTES), ConfigError::Segments { .. }));
     let odd = LaneConfig { segment_bytes: 64_001, ..good };
     assert!(matches!(check(odd, 2, BUFFER_BYTES), ConfigError::SegmentUnaligned(_)));
+}
+
+#[test]
+fn a_lane_that_may_have_many_segments_needs_room_for_their_list_in_each() {
+    let room = |segments_max: u32, segment_bytes: u32| {
+        let buffers: Vec<_> = (0..2).map(|_| AlignedBuf::zeroed(BUFFER_BYTES)).collect();
+        LaneConfig { segments_max, segment_bytes, ..config() }.check(&buffers)
+    };
+    // Two buffers, the reserve and the block for a marker, and a header of so many blocks.
+    for (segments_max, blocks) in [(97, 1), (98, 2), (199, 2), (200, 3), (8_192, 81)] {
+        let needed = 16 * 1024 + 8 * 1024 + 4096 + blocks * 4096;
+        assert_eq!(room(segments_max, needed), Ok(()), "{segments_max}");
+        assert!(room(segments_max, needed - 4096).is_err(), "{segments_max}");
+    }
+}
+
+#[test]
+fn an_operation_id_tells_every_segment_that_a_lane_may_have() {
+    let mut rig = Rig::new(1);
+    for number in [0, 95, 96, 127, 128, 8_191] {
+        let class = OpClass::Read(SegmentId(number));
+        let op = rig.lane.next_op(class);
+        assert_eq!(class_of(op), Some(class));
+        assert_ne!(rig.lane.next_op(OpClass::Write), op);
+    }
+}
+
+#[test]
+fn the_books_of_the_segments_hold_for_as_many_as_a_lane_may_have() {
+    let mut segments = Segments::default();
+    for number in (0..SEGMENTS_MAX as u32).rev() {
+        assert_eq!(segments.unused_number(), Some(SegmentId(0)));
+        let incarnation = Incarnation(u64::from(number / 2));
+        segments.set(SegmentId(number), Segment { incarnation, ..Segment::blank(Role::Spare) });
+    }
+    segments.audit();
+    assert_eq!((segments.unused_number(), segments.existing()), (None, SEGMENTS_MAX));
+    segments.set_guide(SegmentId(0));
+    assert_eq!((segments.spare_count(), segments.next_spare()), (SEGMENTS_MAX - 1, Some(SegmentId(1))));
+    for number in 0..SEGMENTS_MAX as u32 {
+        segments.seal(SegmentId(number), number % 2 == 0);
+        segments.free(SegmentId(number), Lsn(u64::from(number)));
+        assert!(segments.begin_read(SegmentId(number)));
+    }
+    segments.audit();
+    segments.reclaim(Lsn(9));
+    assert_eq!((segments.spare_count(), segments.waits_for_reads(Lsn(9))), (0, true), "all are being read");
+    (0..SEGMENTS_MAX as u32).for_each(|number| assert!(segments.end_read(SegmentId(number))));
+    segments.reclaim(Lsn(9));
+    segments.audit();
+    assert_eq!(segments.count(Role::Spare), 5, "0 to 9 are due, and the odd ones are not sound");
+    assert_eq!((segments.count(Role::Retired), segments.is_freeing()), (5, true));
+    assert!(!segments.end_read(SegmentId(3)), "nobody reads");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! A segment is opened by writing its header alone; its first batch follows when the header is durable. So a
 //! batch that was acknowledged always has a durable header before it, and one more write per segment is the
-//! whole price.
+//! whole price. A header of several blocks takes two: its first block alone, which says that the file is
+//! given up, and then the others, which overwrite what was there.
 
 use crate::buffer::AlignedBuf;
 use crate::format::segment::SegmentHeader;
@@ -39,7 +40,9 @@ pub(crate) struct WriteInFlight {
 
 #[derive(Debug)]
 enum Stage {
-    /// The header of a segment that becomes active when it is durable.
+    /// The first of several blocks of the header of a segment; the others follow when it is durable.
+    FirstBlock(Active),
+    /// The header of a segment that becomes active when it is durable, or what is left of it.
     Header(Active),
     /// A batch at the end of the active segment, and the checksum of its header.
     Batch(BatchMeta, u32),
@@ -55,6 +58,9 @@ impl Lane {
         self.prepare_if_short(now_us, out);
         if self.write.is_some() {
             return;
+        }
+        if let Some(active) = self.opening.take() {
+            return self.write_rest_of_header(active, out);
         }
         let Some(batch) = self.queue.front() else {
             if self.owes_header && self.segments.spare_count() > usize::from(!self.may_grow()) {
@@ -91,10 +97,9 @@ impl Lane {
     ) -> Completion {
         match class_of(done.op) {
             Some(OpClass::Read(segment)) => {
-                let Some(segment) = self.segments.get_mut(segment).filter(|s| s.reads > 0) else {
+                if !self.segments.end_read(segment) {
                     return Completion::Unknown(done);
-                };
-                segment.reads -= 1;
+                }
                 Completion::Read { op: done.op, result: done.result, buf: done.buf }
             }
             Some(OpClass::Prepare) => self.end_prepare(now_us, done),
@@ -109,7 +114,7 @@ impl Lane {
     /// Bytes of the batch in flight.
     pub(super) fn write_in_flight_bytes(&self) -> usize {
         self.write.as_ref().map_or(0, |write| match write.stage {
-            Stage::Header(_) => 0,
+            Stage::FirstBlock(_) | Stage::Header(_) => 0,
             Stage::Batch(..) => write.len,
         })
     }
@@ -164,7 +169,8 @@ impl Lane {
             Err(errno) => {
                 self.prepare_failed = Some((errno, now_us.saturating_add(self.config.prepare_retry_us)));
                 // A failed batch waits for this segment, unless another one took it already.
-                let homeless = self.active.is_none() && self.write.is_none() && !self.queue.is_empty();
+                let placing = self.active.is_some() || self.opening.is_some() || self.write.is_some();
+                let homeless = !placing && !self.queue.is_empty();
                 if self.failures > 0 && homeless && self.segments.next_spare().is_none() {
                     return self.turn_read_only(errno);
                 }
@@ -219,14 +225,31 @@ impl Lane {
             opened_ms: self.config.opened_ms,
             sealed: self.segments.sealed_list(),
         };
-        let chain = header.encode(&mut buf[..BLOCK_BYTES]);
-        let last_lsn = self.durable;
-        let opening = Segment { incarnation, base_lsn, last_lsn, ..Segment::blank(Role::Active) };
+        let bytes = header.bytes();
+        let chain = header.encode(&mut buf[..bytes]);
+        let (last_lsn, end) = (self.durable, bytes as u32);
+        let opening = Segment { incarnation, base_lsn, last_lsn, end, ..Segment::blank(Role::Active) };
         self.segments.set(id, opening);
         let op = self.next_op(OpClass::Write);
-        let active = Active { place, base_lsn, end: BLOCK_BYTES as u32, chain };
-        self.write = Some(WriteInFlight { op, len: BLOCK_BYTES, stage: Stage::Header(active) });
-        out.push(DiskOp::Write { lane, segment: id, offset: 0, buf, len: BLOCK_BYTES, op });
+        let active = Active { place, base_lsn, end, chain };
+        let (len, stage) = match bytes {
+            BLOCK_BYTES => (bytes, Stage::Header(active)),
+            _ => (BLOCK_BYTES, Stage::FirstBlock(active)),
+        };
+        self.write = Some(WriteInFlight { op, len, stage });
+        out.push(DiskOp::Write { lane, segment: id, offset: 0, buf, len, op });
+    }
+
+    /// Writes the blocks of a header behind the first, which is durable.
+    fn write_rest_of_header(&mut self, active: Active, out: &mut Vec<DiskOp>) {
+        let Some(mut buf) = self.header_buf.take() else { return };
+        let (lane, segment) = (self.config.lane, active.place.segment);
+        let len = active.end as usize - BLOCK_BYTES;
+        // A write takes its bytes from the front of its buffer.
+        buf.copy_within(BLOCK_BYTES..BLOCK_BYTES + len, 0);
+        let op = self.next_op(OpClass::Write);
+        self.write = Some(WriteInFlight { op, len, stage: Stage::Header(active) });
+        out.push(DiskOp::Write { lane, segment, offset: BLOCK_BYTES as u64, buf, len, op });
     }
 
     fn seal_active(&mut self, sound: bool) {
@@ -249,7 +272,8 @@ impl Lane {
             Err(errno) => Some(errno),
         };
         match (write.stage, errno) {
-            (Stage::Header(active), errno) => self.end_header(active, done.buf, errno),
+            (Stage::FirstBlock(active), errno) => self.end_header(active, true, done.buf, errno),
+            (Stage::Header(active), errno) => self.end_header(active, false, done.buf, errno),
             (Stage::Batch(meta, _), Some(errno)) => self.end_failed_batch(meta, done.buf, errno),
             (Stage::Batch(meta, chain), None) => {
                 self.last_commit_us = now_us;
@@ -258,10 +282,20 @@ impl Lane {
         }
     }
 
-    fn end_header(&mut self, active: Active, buf: Option<AlignedBuf>, errno: Option<Errno>) -> Completion {
+    fn end_header(
+        &mut self,
+        active: Active,
+        goes_on: bool,
+        buf: Option<AlignedBuf>,
+        errno: Option<Errno>,
+    ) -> Completion {
         self.header_buf = buf;
         let lost_buffer = self.header_buf.is_none().then_some(EIO);
         match errno.or(lost_buffer) {
+            None if goes_on => {
+                self.opening = Some(active);
+                Completion::Housekeeping
+            }
             None => {
                 self.segments.set_guide(active.place.segment);
                 self.active = Some(active);
@@ -270,9 +304,7 @@ impl Lane {
                 Completion::Housekeeping
             }
             Some(errno) => {
-                if let Some(segment) = self.segments.get_mut(active.place.segment) {
-                    segment.role = Role::Retired;
-                }
+                self.segments.retire(active.place.segment);
                 self.count_failure(errno)
             }
         }
@@ -300,10 +332,7 @@ impl Lane {
         active.end += meta.bytes() as u32;
         active.chain = chain;
         self.active = Some(active);
-        if let Some(segment) = self.segments.get_mut(active.place.segment) {
-            segment.end = active.end;
-            segment.last_lsn = self.durable;
-        }
+        self.segments.extend(active.place.segment, active.end, self.durable);
         if meta.records == 0 {
             return Completion::Housekeeping;
         }

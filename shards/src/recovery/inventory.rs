@@ -4,11 +4,13 @@
 //! and no segment older than itself that it does not list can hold any. A segment whose own header is damaged
 //! is placed by the list, or else by the first batch found in it.
 
+use std::collections::BTreeMap;
+
 use crate::buffer::AlignedBuf;
 use crate::format::batch::{BatchFault, BatchHeader};
-use crate::format::segment::{HeaderFault, SealedSegment, SegmentHeader};
+use crate::format::segment::{HEADER_BYTES_MAX, HeaderFault, SealedSegment, SegmentHeader};
 use crate::format::{Incarnation, Lsn, Place, SEGMENTS_MAX};
-use crate::io::{BLOCK_BYTES, SegmentFile, Volume};
+use crate::io::{BLOCK_BYTES, SegmentFile, SegmentId, Volume};
 use crate::lane::config::LaneConfig;
 use crate::lane::segments::{Role, Segment, Segments};
 use crate::recovery::RecoverError;
@@ -24,6 +26,8 @@ pub(crate) struct Target {
     pub previous: Option<Incarnation>,
     /// Checksum of the header, to which the first batch is chained; `None` if it is damaged.
     pub chain: Option<u32>,
+    /// Where the header ends and the first batch begins; `None` if the header is damaged.
+    pub front: Option<u32>,
     /// Where it ends, if it lies in a file of whole size.
     pub limit: u32,
     /// What a later header says of it.
@@ -57,13 +61,26 @@ pub(crate) struct Inventory {
     pub incarnation: Incarnation,
 }
 
-/// What the first block of a file is.
+/// What a file begins with.
 enum Front {
-    Header(SegmentHeader, u32),
+    Header(Own),
+    /// The fields of a long header are sound: whatever was in the file before had been given up.
+    Begun(Incarnation),
     Blank,
     Damaged,
     Foreign,
-    Unreadable,
+}
+
+/// What a sound header says of its own file. The lists of others are long, and only the newest counts.
+#[derive(Clone, Copy)]
+struct Own {
+    incarnation: Incarnation,
+    previous: Incarnation,
+    base_lsn: Lsn,
+    /// Its checksum.
+    chain: u32,
+    /// Its length.
+    bytes: u32,
 }
 
 struct Candidate {
@@ -71,6 +88,25 @@ struct Candidate {
     front: Front,
     /// Size as the store says.
     whole: bool,
+    /// Of that size, and its header can be read: may be written again.
+    sound: bool,
+}
+
+/// The newest sound header and what it says of the other segments.
+struct Guide {
+    incarnation: Incarnation,
+    base_lsn: Lsn,
+    listed: BTreeMap<SegmentId, SealedSegment>,
+}
+
+impl Guide {
+    fn of(header: SegmentHeader) -> Self {
+        Self {
+            incarnation: header.place.incarnation,
+            base_lsn: header.base_lsn,
+            listed: header.sealed.into_iter().map(|entry| (entry.segment, entry)).collect(),
+        }
+    }
 }
 
 /// Reads all headers of a lane and decides what to scan.
@@ -80,15 +116,14 @@ pub(crate) fn take(
     reader: &mut Reader<'_>,
     report: &mut RecoveryReport,
 ) -> Result<Inventory, RecoverError> {
-    let candidates = read_fronts(volume, config, report)?;
-    let guide =
-        candidates.iter().filter_map(header_of).max_by_key(|header| header.place.incarnation).cloned();
+    let (candidates, newest) = read_fronts(volume, config, report)?;
+    let guide = newest.map(Guide::of);
     let mut inventory = Inventory {
         targets: Vec::new(),
-        segments: Segments::new(),
+        segments: Segments::default(),
         next_lsn: guide.as_ref().map_or(Lsn(1), |guide| guide.base_lsn),
         vouched: guide.as_ref().map_or(Lsn(0), |guide| guide.base_lsn.previous()),
-        incarnation: guide.as_ref().map_or(Incarnation(0), |guide| guide.place.incarnation),
+        incarnation: guide.as_ref().map_or(Incarnation(0), |guide| guide.incarnation),
     };
     for candidate in &candidates {
         place(candidate, guide.as_ref(), config, reader, report, &mut inventory)?;
@@ -104,18 +139,19 @@ pub(crate) fn take(
     Ok(inventory)
 }
 
-fn header_of(candidate: &Candidate) -> Option<&SegmentHeader> {
-    match &candidate.front {
-        Front::Header(header, _) => Some(header),
+fn own_of(candidate: &Candidate) -> Option<Own> {
+    match candidate.front {
+        Front::Header(own) => Some(own),
         _ => None,
     }
 }
 
+/// The candidates by rising number, and the newest sound header.
 fn read_fronts(
     volume: &dyn Volume,
     config: &LaneConfig,
     report: &mut RecoveryReport,
-) -> Result<Vec<Candidate>, RecoverError> {
+) -> Result<(Vec<Candidate>, Option<SegmentHeader>), RecoverError> {
     let lane = config.lane;
     let doing = "listing the segment files";
     let mut files = volume.segments(lane).map_err(|source| RecoverError::Io { lane, doing, source })?;
@@ -123,8 +159,9 @@ fn read_fronts(
         return Err(RecoverError::NoSegments(lane));
     }
     files.sort_unstable_by_key(|file| file.segment);
-    let mut block = AlignedBuf::zeroed(BLOCK_BYTES);
-    let mut candidates = Vec::with_capacity(SEGMENTS_MAX);
+    let mut buf = AlignedBuf::zeroed(HEADER_BYTES_MAX);
+    let mut candidates = Vec::with_capacity(files.len().min(SEGMENTS_MAX));
+    let mut newest: Option<SegmentHeader> = None;
     for file in files {
         if file.segment.0 as usize >= SEGMENTS_MAX {
             return Err(RecoverError::SegmentNumber { lane, segment: file.segment });
@@ -133,34 +170,61 @@ fn read_fronts(
         if !whole {
             report.note(RecoveryCase::WrongSize);
         }
-        let front = match volume.read_at(lane, file.segment, 0, &mut block) {
-            Ok(BLOCK_BYTES) => match SegmentHeader::decode(&block, config.store, lane, file.segment) {
-                Ok((header, crc)) => Front::Header(header, crc),
-                Err(HeaderFault::Blank) => Front::Blank,
-                Err(HeaderFault::Damaged) => Front::Damaged,
-                Err(HeaderFault::Foreign) => Front::Foreign,
-                Err(HeaderFault::Newer(version)) => return Err(RecoverError::NewerVersion { lane, version }),
-            },
-            _ => Front::Unreadable,
+        let (decoded, readable) = read_header(volume, config, file.segment, &mut buf);
+        let front = match decoded {
+            Ok((header, chain)) => {
+                let (incarnation, bytes) = (header.place.incarnation, header.bytes() as u32);
+                let (previous, base_lsn) = (header.previous, header.base_lsn);
+                if newest.as_ref().is_none_or(|newest| newest.place.incarnation <= incarnation) {
+                    newest = Some(header);
+                }
+                Front::Header(Own { incarnation, previous, base_lsn, chain, bytes })
+            }
+            Err(HeaderFault::Unfinished(incarnation)) => Front::Begun(incarnation),
+            Err(HeaderFault::Foreign) => Front::Foreign,
+            Err(HeaderFault::Newer(version)) => return Err(RecoverError::NewerVersion { lane, version }),
+            Err(HeaderFault::Blank) => Front::Blank,
+            Err(HeaderFault::Damaged) => Front::Damaged,
         };
-        candidates.push(Candidate { file, front, whole });
+        candidates.push(Candidate { file, front, sound: whole && readable, whole });
     }
-    Ok(candidates)
+    Ok((candidates, newest))
+}
+
+/// What a file begins with, and whether all of that could be read. `buf` has room for the longest header,
+/// whatever a first block claims.
+fn read_header(
+    volume: &dyn Volume,
+    config: &LaneConfig,
+    segment: SegmentId,
+    buf: &mut [u8],
+) -> (Result<(SegmentHeader, u32), HeaderFault>, bool) {
+    let read = |from: usize, until: usize, buf: &mut [u8]| {
+        let read = volume.read_at(config.lane, segment, from as u64, &mut buf[from..until]);
+        matches!(read, Ok(bytes) if bytes == until - from)
+    };
+    if !read(0, BLOCK_BYTES, buf) {
+        return (Err(HeaderFault::Damaged), false);
+    }
+    let claimed = SegmentHeader::bytes_claimed(&buf[..BLOCK_BYTES]).unwrap_or(BLOCK_BYTES);
+    let readable = claimed == BLOCK_BYTES || read(BLOCK_BYTES, claimed, buf);
+    let front = if readable { &buf[..claimed] } else { &buf[..BLOCK_BYTES] };
+    (SegmentHeader::decode(front, config.store, config.lane, segment), readable)
 }
 
 /// Decides what one file is: a target of the scan, a spare, or nothing to touch.
 fn place(
     candidate: &Candidate,
-    guide: Option<&SegmentHeader>,
+    guide: Option<&Guide>,
     config: &LaneConfig,
     reader: &mut Reader<'_>,
     report: &mut RecoveryReport,
     inventory: &mut Inventory,
 ) -> Result<(), RecoverError> {
     let segment = candidate.file.segment;
-    let listed = guide.and_then(|guide| guide.sealed.iter().find(|entry| entry.segment == segment)).copied();
-    let own = header_of(candidate).map(|header| header.place.incarnation);
-    let newest = guide.map_or(Incarnation(0), |guide| guide.place.incarnation);
+    let listed = guide.and_then(|guide| guide.listed.get(&segment)).copied();
+    let own = own_of(candidate).map(|own| own.incarnation);
+    let newest = guide.map_or(Incarnation(0), |guide| guide.incarnation);
     if matches!(candidate.front, Front::Foreign) {
         report.note(RecoveryCase::ForeignSegment);
         inventory.segments.set(segment, Segment::blank(Role::Retired));
@@ -174,7 +238,8 @@ fn place(
     let first = if own.is_none() { first_batch(candidate, config, reader)? } else { None };
     // A use that the guide does not know of is later than the guide, whatever was in the file before.
     let later = first.filter(|batch| batch.incarnation > newest);
-    let listed = listed.filter(|_| later.is_none());
+    let begun = begun_after(candidate, newest);
+    let listed = listed.filter(|_| later.is_none() && begun.is_none());
     match (&later, listed) {
         (None, None) => free(candidate, own, report, inventory),
         _ => {
@@ -187,6 +252,14 @@ fn place(
     Ok(())
 }
 
+/// The use that a file was being opened for when the log ended, after the guide was.
+fn begun_after(candidate: &Candidate, newest: Incarnation) -> Option<Incarnation> {
+    match candidate.front {
+        Front::Begun(incarnation) => Some(incarnation).filter(|begun| *begun > newest),
+        _ => None,
+    }
+}
+
 fn free(
     candidate: &Candidate,
     own: Option<Incarnation>,
@@ -194,9 +267,8 @@ fn free(
     inventory: &mut Inventory,
 ) {
     report.note(RecoveryCase::FreeSegment);
-    let usable = candidate.whole && !matches!(candidate.front, Front::Unreadable);
-    let role = if usable { Role::Spare } else { Role::Retired };
-    let base_lsn = header_of(candidate).map_or(Lsn(1), |header| header.base_lsn);
+    let role = if candidate.sound { Role::Spare } else { Role::Retired };
+    let base_lsn = own_of(candidate).map_or(Lsn(1), |own| own.base_lsn);
     let blank = Segment::blank(role);
     let incarnation = own.unwrap_or(blank.incarnation);
     inventory.segments.set(candidate.file.segment, Segment { incarnation, base_lsn, ..blank });
@@ -210,28 +282,26 @@ fn target(
     batch: Option<&BatchHeader>,
 ) -> Target {
     let segment = candidate.file.segment;
-    let own = match &candidate.front {
-        Front::Header(header, crc) => Some((header, *crc)),
-        _ => None,
-    };
+    let own = own_of(candidate);
     let known = listed.map(|entry| (entry.incarnation, entry.base_lsn));
-    let known = known.or(own.map(|(header, _)| (header.place.incarnation, header.base_lsn)));
+    let known = known.or(own.map(|own| (own.incarnation, own.base_lsn)));
     let known = known.or(batch.map(|batch| (batch.incarnation, batch.base_lsn)));
     let (incarnation, base_lsn) = known.unwrap_or_default();
-    let own = own.filter(|(header, _)| header.place.incarnation == incarnation);
+    let own = own.filter(|own| own.incarnation == incarnation);
     let file_end = candidate.file.bytes.min(u64::from(config.segment_bytes)) / BLOCK_BYTES as u64;
     let file_end = file_end as u32 * BLOCK_BYTES as u32;
     Target {
         place: Place { store: config.store, lane: config.lane, segment, incarnation },
         base_lsn,
-        previous: own.map(|(header, _)| header.previous),
-        chain: own.map(|(_, crc)| crc),
+        previous: own.map(|own| own.previous),
+        chain: own.map(|own| own.chain),
+        front: own.map(|own| own.bytes),
         limit: listed.map_or(file_end, |entry| entry.end.min(file_end)),
         listed,
         promised: listed.map(|entry| entry.last_lsn),
         stop: None,
         wrong_size: !candidate.whole,
-        sound: candidate.whole && !matches!(candidate.front, Front::Unreadable),
+        sound: candidate.sound,
     }
 }
 
@@ -243,7 +313,7 @@ fn first_batch(
 ) -> Result<Option<BatchHeader>, RecoverError> {
     let segment = candidate.file.segment;
     let (lane, end) = (config.lane, candidate.file.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
-    let until = end.min(BLOCK_BYTES as u64 + u64::from(config.resync_bytes));
+    let until = end.min(HEADER_BYTES_MAX as u64 + u64::from(config.resync_bytes));
     reader.open(segment, end);
     for offset in (BLOCK_BYTES as u64..until).step_by(BLOCK_BYTES) {
         match BatchHeader::decode(reader.bytes(offset, BLOCK_BYTES)) {
@@ -262,13 +332,13 @@ fn first_batch(
 }
 
 fn report_missing_files(
-    guide: &SegmentHeader,
+    guide: &Guide,
     candidates: &[Candidate],
     config: &LaneConfig,
     report: &mut RecoveryReport,
 ) {
-    for entry in &guide.sealed {
-        if candidates.iter().any(|candidate| candidate.file.segment == entry.segment) {
+    for entry in guide.listed.values() {
+        if candidates.binary_search_by_key(&entry.segment, |candidate| candidate.file.segment).is_ok() {
             continue;
         }
         report.note(RecoveryCase::MissingSegment);

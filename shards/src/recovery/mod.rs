@@ -99,7 +99,8 @@ pub enum RecoverError {
 
 impl Lane {
     /// Opens a lane: reads its whole log, shows every record to `visitor`, and gives the lane ready to
-    /// append. `buffers` become the batch buffers; 2 to 16 of one size, at most 1 MiB each.
+    /// append. `buffers` become the batch buffers; 2 to 16 of one size, at most
+    /// [`BATCH_BYTES_MAX`](crate::format::BATCH_BYTES_MAX) each.
     pub fn recover(
         volume: &dyn Volume,
         config: LaneConfig,
@@ -110,6 +111,9 @@ impl Lane {
         let mut report = RecoveryReport::new(config.lane);
         let mut reader = Reader::new(volume, config.lane);
         let inventory = inventory::take(volume, &config, &mut reader, &mut report)?;
+        // There may be more files than the configuration allows to be made.
+        let files = inventory.segments.existing() + inventory.targets.len();
+        config.check_room(&buffers, files)?;
         let recovered = read_log(volume, &config, &mut reader, inventory, &mut report, visitor)?;
         report.unreadable_blocks = reader.unreadable_blocks;
         report.next_lsn = recovered.next_lsn;
@@ -143,10 +147,13 @@ fn read_log(
         let sound = target.sound && reader.unreadable_blocks == errors_before;
         segments.set(target.place.segment, sealed(target, &end, sound, losses.records));
     }
-    let all: Vec<SegmentId> = segments.iter().map(|(id, _)| id).collect();
-    let freed: &[SegmentId] = if config.owner_reclaims { &[] } else { &all };
-    for &id in freed {
-        segments.note_release(id, &ledger, next_lsn.previous());
+    let sealed: Vec<SegmentId> = segments.iter().map(|(id, _)| id).collect();
+    for id in sealed {
+        let live = ledger.live(id);
+        segments.note_live(id, live);
+        if live.is_empty() && !config.owner_reclaims {
+            segments.free(id, next_lsn.previous());
+        }
     }
     vouched = vouched.min(next_lsn.previous());
     Ok(Recovered { segments, ledger, next_lsn, vouched, incarnation })

@@ -1,15 +1,17 @@
 //! Sequential reading of one segment through a window of bounded size: as much as the largest file so far
-//! could fill, at most 2 MiB.
+//! could fill, at most twice the longest batch.
 //!
-//! Reads are 1 MiB. If one fails, its blocks are read one by one; those that still fail become zeros and are
-//! remembered, so that damage is judged block by block and one bad block does not hide its neighbours.
+//! Reads are as long as the longest batch. If one fails, its blocks are read one by one; those that still
+//! fail become zeros and are remembered, so that damage is judged block by block and one bad block does not
+//! hide its neighbours.
 
 use crate::buffer::AlignedBuf;
 use crate::format::BATCH_BYTES_MAX;
 use crate::io::{BLOCK_BYTES, LaneId, SegmentId, Volume};
 
 const READ_BYTES: usize = BATCH_BYTES_MAX;
-const WINDOW_BYTES: usize = 2 * READ_BYTES;
+/// The most that can be looked at in one piece.
+pub(crate) const WINDOW_BYTES: usize = 2 * READ_BYTES;
 
 /// A window over a segment file.
 pub(crate) struct Reader<'v> {
@@ -57,10 +59,10 @@ impl<'v> Reader<'v> {
         self.restart(0);
     }
 
-    /// `len` bytes at `offset`, both whole blocks within the file, `len` at most [`BATCH_BYTES_MAX`]. Blocks
+    /// `len` bytes at `offset`, both whole blocks within the file, `len` at most [`WINDOW_BYTES`]. Blocks
     /// that cannot be read are zeros.
     pub fn bytes(&mut self, offset: u64, len: usize) -> &[u8] {
-        debug_assert!(len <= BATCH_BYTES_MAX && offset + len as u64 <= self.file_bytes);
+        debug_assert!(len <= WINDOW_BYTES && offset + len as u64 <= self.file_bytes);
         if offset < self.start || offset + len as u64 > self.start + self.window.len() as u64 {
             self.restart(offset);
         }

@@ -6,19 +6,23 @@ use crate::format::field::is_blank;
 use crate::format::record::{
     RECORD_ALIGN, RecordView, parse, parse_bound, record_bytes, record_stride, walk,
 };
+use crate::format::segment::HEADER_BYTES_MAX;
 use crate::format::{BATCH_BYTES_MAX, Incarnation, Lsn, Place};
 use crate::io::BLOCK_BYTES;
 use crate::lane::RecordLoc;
 use crate::lane::config::LaneConfig;
 use crate::lane::ledger::Ledger;
 use crate::recovery::inventory::Target;
-use crate::recovery::reader::Reader;
+use crate::recovery::reader::{Reader, WINDOW_BYTES};
 use crate::recovery::report::{LossReason, Losses, RecoveryCase, RecoveryReport};
 use crate::recovery::{RecoverError, RecoveredRecord, Visitor};
 
 /// Bytes that the search for sound records in a damaged batch may checksum, in multiples of the batch: bounds
 /// the work that crafted payloads could cause.
 const SALVAGE_EFFORT: usize = 16;
+/// Where the first batch is if the header takes one block.
+const FRONT_MIN: u32 = BLOCK_BYTES as u32;
+const _: () = assert!(HEADER_BYTES_MAX + BATCH_BYTES_MAX <= WINDOW_BYTES);
 
 /// The scan of one segment.
 pub(crate) struct Scan<'s, 'v, 'w> {
@@ -60,7 +64,7 @@ enum Found {
 impl Scan<'_, '_, '_> {
     /// Reads the segment to its end.
     pub fn run(mut self) -> Result<ScanEnd, RecoverError> {
-        let front = BLOCK_BYTES as u32;
+        let front = self.target.front.unwrap_or(FRONT_MIN);
         let base = self.target.base_lsn;
         let mut end = ScanEnd { offset: front, expected: base, vouched: Lsn(0) };
         let mut chain = self.target.chain;
@@ -89,6 +93,13 @@ impl Scan<'_, '_, '_> {
         }
         self.settle_promise(&mut end);
         Ok(end)
+    }
+
+    /// How much of what lies from `offset` on may be no batch but the remains of a damaged header, whose
+    /// length nobody knows. A header never passes for a batch, so the search for the first one goes over it.
+    fn header_remains(&self, offset: u32) -> usize {
+        let unknown = self.target.front.is_none() && offset == FRONT_MIN;
+        if unknown { HEADER_BYTES_MAX - BLOCK_BYTES } else { 0 }
     }
 
     fn look(&mut self, offset: u32, chain: Option<u32>, expected: Lsn) -> Result<Found, RecoverError> {
@@ -203,7 +214,7 @@ impl Scan<'_, '_, '_> {
             (_, Some(next)) => (next.offset, next.first_lsn.previous()),
             (_, None) => (self.target.limit, self.target.promised.unwrap_or_default()),
         };
-        let bytes = ((until - offset) as usize).min(BATCH_BYTES_MAX);
+        let bytes = ((until - offset) as usize).min(self.header_remains(offset) + BATCH_BYTES_MAX);
         self.reader.bytes(u64::from(offset), bytes);
         if self.reader.is_unreadable(u64::from(offset), bytes) {
             reason = LossReason::Unreadable;
@@ -245,7 +256,8 @@ impl Scan<'_, '_, '_> {
         fault_at: u32,
         expected: Lsn,
     ) -> Result<Option<BatchHeader>, RecoverError> {
-        let window = fault_at.saturating_add(self.config.resync_bytes);
+        let reach = self.config.resync_bytes.saturating_add(self.header_remains(fault_at) as u32);
+        let window = fault_at.saturating_add(reach);
         let until =
             if self.target.listed.is_some() { self.target.limit } else { window.min(self.target.limit) };
         let mut offset = from;

@@ -382,11 +382,11 @@ fn a_lane_without_files_and_a_log_of_a_later_version_are_refused() {
     assert!(matches!(open(&disk), Err(RecoverError::NoSegments(LANE))));
     let mut rig = log_of_five();
     let mut block = foreign_header();
-    block[8] = 2;
+    block[8] = 3;
     let crc = crate::checksum::crc32c(&block[..BLOCK_BYTES - 4]);
     block[BLOCK_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
     rig.disk.overwrite(LANE, SECOND, 0, &block);
-    assert!(matches!(open(&rig.disk), Err(RecoverError::NewerVersion { version: 2, .. })));
+    assert!(matches!(open(&rig.disk), Err(RecoverError::NewerVersion { version: 3, .. })));
 }
 
 #[test]

@@ -2,4 +2,6 @@
 
 mod cases;
 mod crash;
+mod long_batches;
+mod long_headers;
 mod model;

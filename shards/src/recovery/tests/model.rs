@@ -129,6 +129,7 @@ impl World {
         if !self.rng.one_in(4) {
             self.rig.poll();
         }
+        self.rig.lane.audit();
     }
 }
 
