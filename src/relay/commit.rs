@@ -18,6 +18,8 @@ impl Relay {
             Kind::Message => self.message_committed(lane, record, outlet),
             Kind::MailboxState => self.state_committed(lane, record),
             Kind::DedupWindow => self.dedup_committed(lane, record),
+            // Records found by key have lanes of their own.
+            other => unreachable!("the relay appends no {other:?}"),
         }
     }
 

@@ -35,6 +35,7 @@ impl Recovering {
                 ledger.release(record.loc, record.kind);
                 self.dedup(lane, record)
             }
+            Kind::Shard | Kind::DhtRecord | Kind::KeyBundle | Kind::Tombstone | Kind::Lease => false,
         };
         if !understood {
             // Its checksum holds, so some version of this program wrote it; this one cannot have.

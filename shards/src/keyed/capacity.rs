@@ -106,8 +106,8 @@ impl KeyedStore {
         let lanes = Class::ALL.len() as u32;
         let (segments_max, segment_bytes) =
             (self.config.segments_max, u64::from(self.config.lane.segment_bytes));
-        // Each lane has a segment that it keeps back and one that is only begun, and each segment a header and
-        // a block for a marker.
+        // Each lane has a segment that it keeps back and one that is only begun, and each segment a header
+        // and a block for a marker.
         let usable_segments = u64::from(segments_max.saturating_sub(2 * lanes).max(1));
         let usable_bytes = usable_segments * (segment_bytes - 2 * BLOCK_BYTES as u64);
         let live: u64 = self.lanes.iter().map(Lane::live_bytes).sum();

@@ -1,16 +1,16 @@
 //! Copying what lives out of segments in which little does, so that they can be used again.
 //!
 //! **Promise.** A record is copied, byte for byte, before the place it was in is given up: the index swings
-//! when the copy is durable, and only if it still points to the old place. A copy keeps its serial, so after a
-//! crash it does not matter which of the two is found, or that both are.
+//! when the copy is durable, and only if it still points to the old place. A copy keeps its serial, so after
+//! a crash it does not matter which of the two is found, or that both are.
 //!
 //! **How.** One segment at a time: the one with the best ratio of space to be won, times its age, to bytes to
 //! be copied. It is read in large pieces; a record is looked up in the index, and appended to the lane of its
 //! remaining life if it is alive. A key that is held is waited for, and left for another pass if that takes
 //! too long.
 //!
-//! **What it may cost** is for [`Pace`] to say. How little must live in a segment to be worth it depends on how
-//! full the partition is: [`worth`].
+//! **What it may cost** is for [`Pace`] to say. How little must live in a segment to be worth it depends on
+//! how full the partition is: [`worth`].
 
 use std::ops::Range;
 
@@ -118,8 +118,8 @@ impl Compactor {
     }
 }
 
-/// How much of a segment may live, in thousandths, for it to be worth emptying when so many thousandths of the
-/// partition's segments are in use.
+/// How much of a segment may live, in thousandths, for it to be worth emptying when so many thousandths of
+/// the partition's segments are in use.
 fn worth(used_permille: u64) -> u64 {
     match used_permille {
         0..500 => 0,

@@ -68,6 +68,7 @@ pub(super) enum Tree {
 }
 
 impl Tree {
+    /// Both.
     pub const ALL: [Self; 2] = [Self::Live, Self::Marks];
 
     /// The tree that records of a kind belong in.
@@ -92,6 +93,7 @@ pub(super) struct Trees {
 }
 
 impl Trees {
+    /// One of the two.
     pub fn get(&self, tree: Tree) -> &KeyIndex {
         match tree {
             Tree::Live => &self.live,
@@ -99,6 +101,7 @@ impl Trees {
         }
     }
 
+    /// One of the two.
     pub fn get_mut(&mut self, tree: Tree) -> &mut KeyIndex {
         match tree {
             Tree::Live => &mut self.live,
@@ -106,6 +109,7 @@ impl Trees {
         }
     }
 
+    /// Entries of both.
     pub fn len(&self) -> u64 {
         self.live.len() + self.marks.len()
     }

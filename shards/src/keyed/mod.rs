@@ -93,8 +93,8 @@ pub enum Event {
         ticket: Ticket,
     },
     /// A change did not take place: its lane is read-only, or what it was to extend has expired meanwhile.
-    /// The key is as it was. After a restart the change may be there nevertheless, whole: what a disk does with
-    /// a write that it reports as failed is not known.
+    /// The key is as it was. After a restart the change may be there nevertheless, whole: what a disk does
+    /// with a write that it reports as failed is not known.
     Refused {
         /// Of the change.
         ticket: Ticket,
@@ -135,8 +135,9 @@ pub struct KeyedStore {
     locks: HashMap<(Family, Prefix), Lock>,
     /// Records on their way to the disk, in the order of their lane.
     appended: [VecDeque<Appended>; Class::ALL.len()],
-    /// Keys of records that may come back at a restart although the index does not point to them, because they
-    /// were refused or found damaged, and the hour until which that is so. What replaces them lives as long.
+    /// Keys of records that may come back at a restart although the index does not point to them, because
+    /// they were refused or found damaged, and the hour until which that is so. What replaces them lives as
+    /// long.
     shadows: HashMap<(Family, Prefix), u64>,
     /// Entries that records on their way will add.
     entries_under_way: u64,
@@ -160,7 +161,7 @@ pub struct KeyedStore {
 #[derive(Debug)]
 enum InFlight {
     /// One record, or its head.
-    Record(Reading),
+    Record(Box<Reading>),
     /// A piece of a segment that is being emptied.
     Compaction,
 }
@@ -226,7 +227,7 @@ impl KeyedStore {
                 events.push(Event::DiskTrouble { class, errno });
             }
             Completion::Read { op, result, buf: Some(buf) } => match self.in_flight.remove(&(class, op)) {
-                Some(InFlight::Record(reading)) => self.end_read(reading, result, buf, events),
+                Some(InFlight::Record(reading)) => self.end_read(*reading, result, buf, events),
                 Some(InFlight::Compaction) => self.end_piece(result, buf, events),
                 // PANIC: every read that a lane knows of was begun here.
                 None => unreachable!("{class:?} read for nobody"),
@@ -263,6 +264,11 @@ impl KeyedStore {
     /// Bytes that compaction copied since the start.
     pub fn compacted_bytes(&self) -> u64 {
         self.compactor.copied_bytes
+    }
+
+    /// Bytes per second that compaction may read and copy now.
+    pub fn compaction_rate(&self) -> u64 {
+        self.compactor.pace.rate()
     }
 
     /// How full the lane of a class is.

@@ -1,9 +1,9 @@
 //! How fast background work may go, steered by what the foreground feels.
 //!
-//! A bucket of bytes is filled at a rate between [`RATE_MIN`] and [`RATE_MAX`]. The time that changes take, from
-//! append to durable, is watched in windows: what it is while no background work runs is the measure, and as
-//! soon as a window with background work is worse than twice that, the rate is halved; otherwise it rises by
-//! an eighth. When space runs out, the rate is the highest: to be slow is better than to refuse.
+//! A bucket of bytes is filled at a rate between [`RATE_MIN`] and [`RATE_MAX`]. The time that changes take,
+//! from append to durable, is watched in windows: what it is while no background work runs is the measure,
+//! and as soon as a window with background work is worse than twice that, the rate is halved; otherwise it
+//! rises by an eighth. When space runs out, the rate is the highest: to be slow is better than to refuse.
 
 /// Lowest rate, in bytes per second: a segment of 256 MiB in two minutes.
 const RATE_MIN: u64 = 2 << 20;

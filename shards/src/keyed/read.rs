@@ -80,7 +80,7 @@ impl Existing {
         let slot = self.slot(tree, kind);
         match *slot {
             Some(there) if there.serial >= found.serial => Some(found),
-            there => std::mem::replace(slot, Some(found)).and(there),
+            there => slot.replace(found).and(there),
         }
     }
 
@@ -184,6 +184,7 @@ pub enum Got {
 
 /// Why a key cannot be held now.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are the larger one")]
 pub(super) enum Lock {
     /// Someone has it: this is there of it.
     Held(Existing),
@@ -204,6 +205,7 @@ pub(super) struct Reading {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "boxed as a whole while in flight")]
 enum Purpose {
     /// Heads of all that begins like the key.
     Lookup { seen: Vec<(Tree, Place)>, existing: Existing },
@@ -266,7 +268,8 @@ impl KeyedStore {
         }
     }
 
-    /// Reads the record of an identity into `buf`; [`Event::Got`] says how it ended and gives the buffer back.
+    /// Reads the record of an identity into `buf`; [`Event::Got`] says how it ended and gives the buffer
+    /// back.
     pub fn get(&mut self, identity: Identity, buf: AlignedBuf) -> Result<Ticket, (LookupError, AlignedBuf)> {
         let spans = self.living(&identity).map(|place| (unpack(place).1.span_bytes(), place));
         let Some((needed, place)) = spans.max() else { return Err((LookupError::Absent, buf)) };
@@ -292,7 +295,7 @@ impl KeyedStore {
         match self.lanes[class as usize].read(loc, buf) {
             Ok((op, request)) => {
                 self.outbox.push(request);
-                self.in_flight.insert((class, op), InFlight::Record(reading));
+                self.in_flight.insert((class, op), InFlight::Record(Box::new(reading)));
             }
             // PANIC: entries of the index point to records of this partition, and buffers were measured.
             Err((error, _)) => unreachable!("an entry of the index cannot be read: {error}"),

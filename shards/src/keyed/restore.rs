@@ -3,8 +3,9 @@
 //! Every record of the three lanes is looked at once. Those of one identity are put in the order of their
 //! serials, and the last word counts: a record replaces what came before, a tombstone takes it away, a lease
 //! lengthens the life of the record before it. The last word is kept, at least as a tombstone, for as long as
-//! anything of its identity would live that is still on disk, also what was refused and is there nevertheless:
-//! so what it overrules never outlives it. The index is then built at once, from sorted entries.
+//! anything of its identity would live that is still on disk, also what was refused and is there
+//! nevertheless: so what it overrules never outlives it. The index is then built at once, from sorted
+//! entries.
 
 use std::io;
 
@@ -288,8 +289,8 @@ impl LastWord {
         }
     }
 
-    /// Tree, place and last hour of what is kept of it. A record that has expired is kept as a tombstone while
-    /// something on disk would outlive it.
+    /// Tree, place and last hour of what is kept of it. A record that has expired is kept as a tombstone
+    /// while something on disk would outlive it.
     fn alive_at(&self, hour: u64) -> impl Iterator<Item = (Tree, Place, u64)> {
         let (expired, live) = match self.live {
             Some(live) if live.hour <= hour => (Some(live), None),
