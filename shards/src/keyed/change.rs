@@ -59,14 +59,10 @@ pub enum ChangeError {
         bytes: usize,
     },
     /// The partition is too full for records of this family.
-    #[error(
-        "the partition is too full ({0:?}) for this record; delete some, wait for some to expire, or add space"
-    )]
+    #[error("too full ({0:?}) for this record; delete some, wait for some to expire, or add space")]
     Capacity(CapacityState),
     /// The index is full.
-    #[error(
-        "the partition holds {entries_max} records, as many as it may; raise the limit or wait for some to expire"
-    )]
+    #[error("it holds {entries_max} records, as many as it may; raise the limit or wait for some to expire")]
     IndexFull {
         /// As configured.
         entries_max: u64,
