@@ -35,7 +35,12 @@ impl Recovering {
                 ledger.release(record.loc, record.kind);
                 self.dedup(lane, record)
             }
-            Kind::Shard | Kind::DhtRecord | Kind::KeyBundle | Kind::Tombstone | Kind::Lease => false,
+            Kind::Shard
+            | Kind::DhtRecord
+            | Kind::KeyBundle
+            | Kind::Tombstone
+            | Kind::Lease
+            | Kind::Checkpoint => false,
         };
         if !understood {
             // Its checksum holds, so some version of this program wrote it; this one cannot have.

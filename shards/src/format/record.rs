@@ -34,6 +34,8 @@ pub enum Kind {
     KeyBundle = 19,
     /// A longer life for a record that is there already.
     Lease = 20,
+    /// A part of a checkpoint of the index.
+    Checkpoint = 21,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             18 => Some(Self::Tombstone),
             19 => Some(Self::KeyBundle),
             20 => Some(Self::Lease),
+            21 => Some(Self::Checkpoint),
             _ => None,
         }
     }

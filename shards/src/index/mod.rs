@@ -67,7 +67,7 @@ impl Prefix {
 pub struct Place(pub u64);
 
 /// One record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
     /// Of its key.
     pub prefix: Prefix,

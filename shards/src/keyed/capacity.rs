@@ -55,6 +55,8 @@ impl CapacityState {
     }
 }
 
+/// Lanes of a partition: those of the classes and that of checkpoints.
+const LANES: u32 = Class::ALL.len() as u32 + 1;
 /// Segments that are left to deletions and leases when records are refused.
 const FOR_DELETIONS: u32 = 2;
 
@@ -63,7 +65,7 @@ const FOR_DELETIONS: u32 = 2;
 pub struct Capacity {
     /// What it takes.
     pub state: CapacityState,
-    /// Live records, with their headers.
+    /// Live records, with their headers, and the checkpoint that counts.
     pub live_bytes: u64,
     /// Dead records, and what headers and padding take, in segments in use.
     pub dead_bytes: u64,
@@ -86,7 +88,7 @@ impl KeyedStore {
         let total_bytes = u64::from(self.config.segments_max) * segment_bytes;
         let mut out = Capacity { state: self.state, total_bytes, ..Capacity::default() };
         let mut in_use = 0;
-        for lane in &self.lanes {
+        for lane in self.lanes.iter().chain([&self.checkpointer.lane]) {
             let usage = lane.usage();
             out.live_bytes += usage.live_bytes;
             out.retired_bytes += u64::from(usage.retired) * segment_bytes;
@@ -96,14 +98,14 @@ impl KeyedStore {
         }
         out.dead_bytes = in_use.saturating_sub(out.live_bytes);
         let unused = total_bytes.saturating_sub(out.live_bytes + out.dead_bytes + out.retired_bytes);
-        out.kept_bytes = unused.min(Class::ALL.len() as u64 * segment_bytes);
+        out.kept_bytes = unused.min(u64::from(LANES) * segment_bytes);
         out.free_bytes = unused - out.kept_bytes;
         out
     }
 
     /// The state, from what lives and from what is left. To be asked once per turn.
     pub(super) fn update_state(&mut self) {
-        let lanes = Class::ALL.len() as u32;
+        let lanes = LANES;
         let (segments_max, segment_bytes) =
             (self.config.segments_max, u64::from(self.config.lane.segment_bytes));
         // Each lane has a segment that it keeps back and one that is only begun, and each segment a header
@@ -112,14 +114,18 @@ impl KeyedStore {
         let usable_bytes = usable_segments * (segment_bytes - 2 * BLOCK_BYTES as u64);
         let live: u64 = self.lanes.iter().map(Lane::live_bytes).sum();
         let permille = live * 1_000 / usable_bytes;
-        let used: u32 = self.lanes.iter().map(Lane::used_segments).sum();
+        let used = self.used_segments();
         let is_used_up = used + lanes + FOR_DELETIONS >= segments_max && self.compactor.has_nothing_to_do();
         self.state = self.state.next(if is_used_up { permille.max(970) } else { permille });
     }
 
+    fn used_segments(&self) -> u32 {
+        self.lanes.iter().chain([&self.checkpointer.lane]).map(Lane::used_segments).sum()
+    }
+
     /// Thousandths of the partition's segments that are in use.
     pub(super) fn used_permille(&self) -> u64 {
-        let used: u32 = self.lanes.iter().map(Lane::used_segments).sum();
+        let used = self.used_segments();
         u64::from(used) * 1_000 / u64::from(self.config.segments_max)
     }
 

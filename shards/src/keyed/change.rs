@@ -78,6 +78,8 @@ pub(super) struct Appended {
     pub lsn: Lsn,
     /// `None` for a copy.
     pub ticket: Option<Ticket>,
+    /// `None` for a copy, which keeps that of its original.
+    pub serial: Option<u64>,
     /// When it was appended, monotonic.
     pub at_us: u64,
     pub family: Family,
@@ -162,7 +164,7 @@ impl KeyedStore {
     }
 
     /// Until when whatever replaces a record must be kept.
-    fn kept_until_s(&self, hold: &Hold, existing: &Existing) -> u32 {
+    pub(super) fn kept_until_s(&self, hold: &Hold, existing: &Existing) -> u32 {
         let key = (hold.identity().family, hold.identity().prefix());
         let shadow_s = self.shadows.get(&key).map_or(0, |hour| seconds_of(*hour));
         existing.kept_until_s().max(shadow_s)
@@ -176,6 +178,11 @@ impl KeyedStore {
     }
 
     fn draft(&self, hold: &Hold, kind: Kind, sequence: u64, expires_s: u32) -> Head {
+        let serial = self.serial + 1;
+        let key = (hold.identity().family, hold.identity().prefix());
+        // What may come back may be older than anything that is known.
+        let is_shadowed = self.shadows.contains_key(&key);
+        let birth = if is_shadowed { 0 } else { self.existing(hold).birth().unwrap_or(serial) };
         Head {
             identity: *hold.identity(),
             kind,
@@ -185,7 +192,8 @@ impl KeyedStore {
             lease_bytes: 0,
             body_bytes: 0,
             sequence,
-            serial: self.serial + 1,
+            serial,
+            birth,
             root: [0; 32],
         }
     }
@@ -204,6 +212,9 @@ impl KeyedStore {
         head.lease_bytes = u16::try_from(lease.len()).map_err(|_| too_long(lease.len()))?;
         // A body beyond 4 GiB does not fit into a batch either, which is what refuses it.
         head.body_bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        if self.is_closing {
+            return Err(AppendError::ShuttingDown.into());
+        }
         let hour = hour_of(head.expires_s);
         if hour <= self.hour {
             return Err(ChangeError::Expired { expires_s: head.expires_s });
@@ -223,12 +234,12 @@ impl KeyedStore {
         };
         self.serial = head.serial;
         self.entries_under_way += 1;
-        let ticket = self.next_ticket();
+        let of_change = self.next_ticket();
         let (family, prefix, kind) = (hold.identity().family, hold.identity().prefix(), head.kind);
-        let at_us = self.now_us;
-        let appended = Appended { lsn, ticket: Some(ticket), at_us, family, prefix, kind, hour, effect };
+        let (ticket, serial, at_us) = (Some(of_change), Some(head.serial), self.now_us);
+        let appended = Appended { lsn, ticket, serial, at_us, family, prefix, kind, hour, effect };
         self.appended[class as usize].push_back(appended);
-        Ok(ticket)
+        Ok(of_change)
     }
 
     /// Appends to the lane of a class, or to another if that one is full.
@@ -240,6 +251,7 @@ impl KeyedStore {
         expires_s: u32,
         parts: &[&[u8]],
     ) -> Result<(Class, Lsn), AppendError> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let tried = class.in_order_of_choice().into_iter().try_fold(AppendError::Full, |_, class| match self
             .lanes[class as usize]
             .append_with(reserve, kind, expires_s, parts)
@@ -248,7 +260,10 @@ impl KeyedStore {
             ended => ControlFlow::Break(ended.map(|lsn| (class, lsn))),
         });
         match tried {
-            ControlFlow::Break(ended) => ended,
+            ControlFlow::Break(ended) => {
+                self.checkpointer.log_bytes += if ended.is_ok() { bytes as u64 } else { 0 };
+                ended
+            }
             ControlFlow::Continue(full) => Err(full),
         }
     }

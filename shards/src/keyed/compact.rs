@@ -15,6 +15,7 @@
 use std::ops::Range;
 
 use crate::buffer::AlignedBuf;
+use crate::format::Incarnation;
 use crate::format::record::RecordView;
 use crate::index::{Due, Place, Prefix};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
@@ -67,6 +68,8 @@ const DAMAGED_US: u64 = 3_600_000_000;
 struct Victim {
     class: Class,
     segment: SegmentId,
+    /// Its use: when that is over, everything in it has died.
+    incarnation: Incarnation,
     end: u32,
     /// Where the next batch is expected.
     next: u32,
@@ -141,7 +144,9 @@ impl KeyedStore {
     /// Does what is due and may be done now.
     pub(super) fn compact(&mut self, now_us: u64) {
         self.compactor.pace.tick(now_us, self.compactor.victim.is_some(), self.is_short());
-        if self.compactor.victim.is_none() && now_us >= self.compactor.look_at_us {
+        if self.is_closing {
+            self.compactor.victim = None;
+        } else if self.compactor.victim.is_none() && now_us >= self.compactor.look_at_us {
             self.compactor.look_at_us = now_us + LOOK_EVERY_US;
             self.compactor.avoided.retain(|it| it.until_us > now_us);
             self.compactor.victim = self.choose_victim();
@@ -169,11 +174,13 @@ impl KeyedStore {
             sealed.live_bytes > 0 && worth_it && !is_avoided
         });
         let (class, sealed) = eligible.max_by_key(|(_, sealed)| score(sealed))?;
-        let (segment, end, next) = (sealed.segment, sealed.end, BLOCK_BYTES as u32);
+        let Sealed { segment, incarnation, end, .. } = sealed;
+        let next = BLOCK_BYTES as u32;
         let (loaded, done, under_way, held_since_us) = (next..next, 0, 0, None);
         Some(Victim {
             class,
             segment,
+            incarnation,
             end,
             next,
             loaded,
@@ -191,6 +198,10 @@ impl KeyedStore {
         if self.compactor.buf.is_none() {
             return false;
         }
+        let sealed = self.lanes[victim.class as usize].sealed_segment(victim.segment);
+        if sealed.is_none_or(|sealed| sealed.incarnation != victim.incarnation) {
+            return victim.under_way == 0 && self.end_victim();
+        }
         if victim.next >= victim.end {
             return victim.under_way == 0 && self.end_victim();
         }
@@ -205,9 +216,9 @@ impl KeyedStore {
 
     fn end_victim(&mut self) -> bool {
         let Some(victim) = self.compactor.victim.take() else { return false };
-        let Victim { class, segment, end, left, .. } = victim;
-        let sealed = self.lanes[class as usize].sealed().find(|sealed| sealed.segment == segment);
-        let lives = sealed.is_some_and(|sealed| sealed.live_bytes > 0);
+        let Victim { class, segment, incarnation, end, left, .. } = victim;
+        let sealed = self.lanes[class as usize].sealed_segment(segment);
+        let lives = sealed.is_some_and(|it| it.incarnation == incarnation && it.live_bytes > 0);
         if lives {
             let until_us = self.now_us + if left > 0 { HELD_US } else { DAMAGED_US };
             self.compactor.avoided.push(Avoided { class, segment, end, until_us });
@@ -285,8 +296,8 @@ impl KeyedStore {
 
     /// Appends a copy of a record, if it lives.
     fn copy(&mut self, victim: &mut Victim, loc: RecordLoc, record: &RecordView<'_>) -> Copied {
-        let (Some(head), Some(place)) = (Head::decode(record.payload), pack(victim.class, loc, Due::LATER))
-        else {
+        let head = Head::decode(record.kind, record.expires_s, record.payload);
+        let (Some(head), Some(place)) = (head, pack(victim.class, loc, Due::LATER)) else {
             return Copied::Done;
         };
         let (family, prefix) = (head.identity.family, head.prefix());
@@ -320,7 +331,17 @@ impl KeyedStore {
             }
         };
         let (kind, effect) = (record.kind, Effect::Move { from });
-        let appended = Appended { lsn, ticket: None, at_us: self.now_us, family, prefix, kind, hour, effect };
+        let appended = Appended {
+            lsn,
+            ticket: None,
+            serial: None,
+            at_us: self.now_us,
+            family,
+            prefix,
+            kind,
+            hour,
+            effect,
+        };
         self.appended[class as usize].push_back(appended);
         self.compactor.pace.spend(loc.len as usize);
         self.compactor.copied_bytes += u64::from(loc.len);

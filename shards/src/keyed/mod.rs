@@ -29,6 +29,7 @@
 
 mod capacity;
 mod change;
+mod checkpoint;
 mod class;
 mod compact;
 mod family;
@@ -50,6 +51,7 @@ use crate::index::{Due, Entry, Fingerprint, Prefix};
 use crate::io::{DiskDone, DiskOp, Errno, OpId};
 use crate::lane::{Completion, Lane, RecordLoc, Usage};
 use change::Appended;
+use checkpoint::writer::Checkpointer;
 use compact::Compactor;
 use family::{Tree, Trees};
 use read::{Lock, Reading};
@@ -115,6 +117,11 @@ pub enum Event {
         /// First bytes of its key.
         prefix: Prefix,
     },
+    /// A checkpoint could not be written. Nothing is lost; the next start takes longer. To be counted.
+    CheckpointTrouble {
+        /// How.
+        errno: Errno,
+    },
     /// A write failed, or a segment could not be made; the lane goes on as [`Completion`] says. To be
     /// counted.
     DiskTrouble {
@@ -150,7 +157,12 @@ pub struct KeyedStore {
     serial: u64,
     tickets: u64,
     compactor: Compactor,
+    checkpointer: Checkpointer,
+    /// Room for a run of a checkpoint.
+    checkpoint_scratch: Vec<u8>,
     state: CapacityState,
+    /// [`KeyedStore::begin_shutdown`] was called.
+    is_closing: bool,
     /// Monotonic, as told last.
     now_us: u64,
     /// Hours since 1970, as told last.
@@ -188,20 +200,28 @@ impl KeyedStore {
         self.expire();
         self.update_state();
         self.compact(now_us);
+        self.write_checkpoint();
+        self.close_lanes();
         for class in Class::ALL {
-            self.share_out_segments(class);
-            self.lanes[class as usize].poll(now_us, out);
+            let free = self.free_segments();
+            let lane = &mut self.lanes[class as usize];
+            lane.limit_segments(lane.segment_count() + free);
+            lane.poll(now_us, out);
         }
+        let free = self.free_segments();
+        let lane = &mut self.checkpointer.lane;
+        lane.limit_segments(lane.segment_count() + free);
+        lane.poll(now_us, out);
         out.append(&mut self.outbox);
     }
 
     /// When [`KeyedStore::poll`] must be called next even if nothing happens, in monotonic microseconds; a
     /// time in the past if at once.
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.has_expired() {
+        if self.has_expired() || self.checkpointer.can_go_on() {
             return Some(0);
         }
-        let lanes = self.lanes.iter().filter_map(Lane::next_deadline);
+        let lanes = self.lanes.iter().chain([&self.checkpointer.lane]).filter_map(Lane::next_deadline);
         lanes.chain(self.compactor.next_us()).min()
     }
 
@@ -210,6 +230,9 @@ impl KeyedStore {
     /// # Panics
     /// If it is of no lane of this partition.
     pub fn complete(&mut self, now_us: u64, done: DiskDone, events: &mut Vec<Event>) {
+        if done.lane == checkpoint::lane(self.config.partition) {
+            return self.complete_checkpoint(now_us, done, events);
+        }
         let class = Class::of_lane(done.lane).filter(|class| class.lane(self.config.partition) == done.lane);
         let Some(class) = class else { panic!("lane {} is not of this partition", done.lane.0) };
         self.now_us = now_us;
@@ -276,15 +299,28 @@ impl KeyedStore {
         self.lanes[class as usize].usage()
     }
 
-    /// Asks to finish: no more changes; what was taken is written. Go on with [`KeyedStore::poll`] and
-    /// [`KeyedStore::complete`] until [`KeyedStore::is_drained`].
+    /// How full the lane of checkpoints is.
+    pub fn checkpoint_usage(&self) -> Usage {
+        self.checkpointer.lane.usage()
+    }
+
+    /// Checkpoints that could not be finished since the start. Nothing is lost by that.
+    pub fn checkpoints_abandoned(&self) -> u64 {
+        self.checkpointer.abandoned
+    }
+
+    /// Asks to finish: no more changes; what was taken is written, then a checkpoint. Go on with
+    /// [`KeyedStore::poll`] and [`KeyedStore::complete`] until [`KeyedStore::is_drained`].
     pub fn begin_shutdown(&mut self) {
-        self.lanes.iter_mut().for_each(Lane::begin_shutdown);
+        if !std::mem::replace(&mut self.is_closing, true) {
+            self.checkpointer.want();
+        }
     }
 
     /// True if shutdown was asked for and nothing is left to do or in flight.
     pub fn is_drained(&self) -> bool {
-        self.outbox.is_empty() && self.in_flight.is_empty() && self.lanes.iter().all(Lane::is_drained)
+        let mut lanes = self.lanes.iter().chain([&self.checkpointer.lane]);
+        self.outbox.is_empty() && self.in_flight.is_empty() && lanes.all(Lane::is_drained)
     }
 
     fn next_ticket(&mut self) -> Ticket {
@@ -292,12 +328,17 @@ impl KeyedStore {
         Ticket(self.tickets)
     }
 
-    /// Lets a lane own what the others leave of the partition's segments.
-    fn share_out_segments(&mut self, class: Class) {
-        let owned: u32 = self.lanes.iter().map(Lane::segment_count).sum();
-        let lane = &mut self.lanes[class as usize];
-        let free = self.config.segments_max.saturating_sub(owned);
-        lane.limit_segments(lane.segment_count() + free);
+    /// Segments that no lane has, of those that the partition may have.
+    fn free_segments(&self) -> u32 {
+        let lanes = self.lanes.iter().chain([&self.checkpointer.lane]);
+        self.config.segments_max.saturating_sub(lanes.map(Lane::segment_count).sum())
+    }
+
+    /// Shuts the lanes down when the last checkpoint is written.
+    fn close_lanes(&mut self) {
+        if self.is_closing && !self.checkpointer.has_work() {
+            self.lanes.iter_mut().chain([&mut self.checkpointer.lane]).for_each(Lane::begin_shutdown);
+        }
     }
 
     fn has_expired(&self) -> bool {

@@ -8,22 +8,21 @@
 //! | 34 | 2 | length of the card |
 //! | 36 | 4 | length of the body |
 //! | 40 | 8 | sequence number, its owner's |
-//! | 48 | 8 | serial: position in the order in which this partition took records |
-//! | 56 | 2 | length of the lease |
-//! | 58 | 1 | family, as [`Family`] numbers them |
-//! | 59 | 1 | kind, as in the record's own header |
-//! | 60 | 4 | expiry, as in the record's own header |
-//! | 64 | 32 | BLAKE3 of the body; of a lease the serial of the record that it extends, then zeros |
-//! | 96 | 4 | zero |
-//! | 100 | 4 | CRC32C of the head before it |
+//! | 48 | 32 | BLAKE3 of the body; of a lease the serial of the record that it extends, then zeros |
+//! | 80 | 8 | serial: position in the order in which this partition took records |
+//! | 88 | 8 | birth: serial of the first of the records that replaced each other up to this one; 0 if not
+//! known |
+//! | 96 | 2 | length of the lease |
+//! | 98 | 1 | family, as [`Family`] numbers them |
+//! | 99 | 1 | zero |
+//! | 100 | 4 | CRC32C of kind and expiry, as in the record's own header, and of the head before it |
 //! | 104 | | card, lease, body, then zeros |
 //!
-//! The head has its own checksum and repeats what it needs of the record's header, so that it can be read
-//! without the body.
+//! The head has its own checksum, so that it can be read without the body.
 
 use crate::checksum::crc32c;
 use crate::format::field::{bytes_at, put, u16_at, u32_at, u64_at};
-use crate::format::record::Kind;
+use crate::format::record::{Kind, RECORD_HEADER_BYTES, RecordView};
 use crate::index::Prefix;
 use crate::keyed::{Family, Identity};
 
@@ -52,6 +51,9 @@ pub struct Head {
     pub sequence: u64,
     /// Position in the order in which the partition took it. A copy keeps it.
     pub(crate) serial: u64,
+    /// Serial of the first of the records that replaced each other, without a time at which there was nothing
+    /// of the identity, up to this one. 0 if not known.
+    pub(crate) birth: u64,
     /// BLAKE3 of the body; of a lease the serial of the record that it extends, then zeros.
     pub root: [u8; 32],
 }
@@ -77,35 +79,44 @@ impl Head {
         put(&mut out, 34, &self.card_bytes.to_le_bytes());
         put(&mut out, 36, &self.body_bytes.to_le_bytes());
         put(&mut out, 40, &self.sequence.to_le_bytes());
-        put(&mut out, 48, &self.serial.to_le_bytes());
-        put(&mut out, 56, &self.lease_bytes.to_le_bytes());
-        put(&mut out, 58, &[self.identity.family as u8, self.kind as u8]);
-        put(&mut out, 60, &self.expires_s.to_le_bytes());
-        put(&mut out, 64, &self.root);
-        let crc = crc32c(&out[..CRC_AT]);
+        put(&mut out, 48, &self.root);
+        put(&mut out, 80, &self.serial.to_le_bytes());
+        put(&mut out, 88, &self.birth.to_le_bytes());
+        put(&mut out, 96, &self.lease_bytes.to_le_bytes());
+        put(&mut out, 98, &[self.identity.family as u8]);
+        let crc = checksum(self.kind, self.expires_s, &out);
         put(&mut out, CRC_AT, &crc.to_le_bytes());
         out
     }
 
-    /// The head at the front of `bytes`; `None` if it is damaged.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; HEAD_BYTES] = bytes.first_chunk()?;
-        if u32_at(bytes, CRC_AT) != crc32c(&bytes[..CRC_AT]) {
+    /// The head at the front of the payload of a record of this kind and expiry; `None` if it is damaged, or
+    /// none that belongs to such a record.
+    pub(super) fn decode(kind: Kind, expires_s: u32, payload: &[u8]) -> Option<Self> {
+        let bytes: &[u8; HEAD_BYTES] = payload.first_chunk()?;
+        if u32_at(bytes, CRC_AT) != checksum(kind, expires_s, bytes) {
             return None;
         }
-        let family = Family::from_byte(bytes[58])?;
-        Some(Self {
+        let family = Family::from_byte(bytes[98])?;
+        let fits = kind == family.kind() || matches!(kind, Kind::Tombstone | Kind::Lease);
+        fits.then(|| Self {
             identity: Identity { family, key: bytes_at(bytes, 0), index: bytes[32] },
-            kind: Kind::from_byte(bytes[59])?,
-            expires_s: u32_at(bytes, 60),
+            kind,
+            expires_s,
             code: bytes[33],
             card_bytes: u16_at(bytes, 34),
             body_bytes: u32_at(bytes, 36),
             sequence: u64_at(bytes, 40),
-            serial: u64_at(bytes, 48),
-            lease_bytes: u16_at(bytes, 56),
-            root: bytes_at(bytes, 64),
+            root: bytes_at(bytes, 48),
+            serial: u64_at(bytes, 80),
+            birth: u64_at(bytes, 88),
+            lease_bytes: u16_at(bytes, 96),
         })
+    }
+
+    /// The head of the record at the front of `bytes`, of which no more than the head need be there.
+    pub(super) fn of_record(bytes: &[u8]) -> Option<Self> {
+        let (header, payload) = bytes.split_at_checked(RECORD_HEADER_BYTES)?;
+        Self::decode(Kind::from_byte(header[4])?, u32_at(header, 12), payload)
     }
 
     /// Serial of the record that a lease extends.
@@ -121,8 +132,9 @@ impl Head {
 
 impl<'a> Payload<'a> {
     /// Takes a payload apart; `None` if it is none. What follows the body must be zero.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let head = Head::decode(bytes)?;
+    pub fn parse(record: &RecordView<'a>) -> Option<Self> {
+        let bytes = record.payload;
+        let head = Head::decode(record.kind, record.expires_s, bytes)?;
         let (card, rest) = bytes[HEAD_BYTES..].split_at_checked(usize::from(head.card_bytes))?;
         let (lease, rest) = rest.split_at_checked(usize::from(head.lease_bytes))?;
         let (body, padding) = rest.split_at_checked(head.body_bytes as usize)?;
@@ -130,9 +142,18 @@ impl<'a> Payload<'a> {
     }
 }
 
+fn checksum(kind: Kind, expires_s: u32, head: &[u8; HEAD_BYTES]) -> u32 {
+    let mut bytes = [0; 5 + CRC_AT];
+    put(&mut bytes, 0, &[kind as u8]);
+    put(&mut bytes, 1, &expires_s.to_le_bytes());
+    put(&mut bytes, 5, &head[..CRC_AT]);
+    crc32c(&bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Lsn;
     use proptest::prelude::*;
 
     fn head() -> Head {
@@ -146,6 +167,7 @@ mod tests {
             body_bytes: 5,
             sequence: 9,
             serial: 11,
+            birth: 10,
             root: [5; 32],
         }
     }
@@ -154,17 +176,24 @@ mod tests {
         [&head().encode()[..], b"card", b"le", b"body!", &[0; 13]].concat()
     }
 
+    fn parse(payload: &[u8]) -> Option<Payload<'_>> {
+        Payload::parse(&RecordView { lsn: Lsn(1), kind: Kind::Shard, expires_s: 77, payload })
+    }
+
     #[test]
-    fn what_was_written_is_read() {
+    fn what_was_written_is_read_and_belongs_to_its_record() {
         let bytes = encoded();
         let payload = Payload { head: head(), card: b"card", lease: b"le", body: b"body!" };
-        assert_eq!(Payload::parse(&bytes), Some(payload));
+        assert_eq!(parse(&bytes), Some(payload));
+        for (kind, expires_s) in [(Kind::Shard, 78), (Kind::Tombstone, 77), (Kind::DhtRecord, 77)] {
+            assert_eq!(Head::decode(kind, expires_s, &bytes), None);
+        }
     }
 
     #[test]
     fn the_layout_is_what_it_was() {
         let digest = blake3::hash(&encoded()).to_hex();
-        assert_eq!(digest.as_str(), "1efe273a2d7b02cf2da8f3947b90a6bf40bcc99adba8ab2dfa72a59ed30e53f7");
+        assert_eq!(digest.as_str(), "7b9a31ac59dd5f5f0fe38f21bdcf700a883f84637f584a58210fa7f9f4f50711");
     }
 
     #[test]
@@ -172,17 +201,17 @@ mod tests {
         for bit in 0..HEAD_BYTES * 8 {
             let mut bytes = encoded();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Payload::parse(&bytes), None, "bit {bit}");
+            assert_eq!(parse(&bytes), None, "bit {bit}");
         }
         for cut in 0..HEAD_BYTES + 11 {
-            assert_eq!(Payload::parse(&encoded()[..cut]), None, "{cut} bytes");
+            assert_eq!(parse(&encoded()[..cut]), None, "{cut} bytes");
         }
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_taken_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Payload::parse(&bytes);
+            let _ = parse(&bytes);
         }
     }
 }

@@ -54,6 +54,7 @@ pub struct Found {
     /// When it is let go, in seconds since 1970; it may be kept longer than it lives, for what it overrules.
     kept_until_s: u32,
     pub(super) serial: u64,
+    birth: u64,
 }
 
 impl Existing {
@@ -64,6 +65,11 @@ impl Existing {
 
     pub(super) fn kept_until_s(&self) -> u32 {
         self.each().map(|(_, found)| found.kept_until_s).max().unwrap_or(0)
+    }
+
+    /// Since when there has been something of the identity; `None` if there is nothing.
+    pub(super) fn birth(&self) -> Option<u64> {
+        self.each().map(|(_, found)| found.birth).min()
     }
 
     pub(super) fn places(&self) -> impl Iterator<Item = (Tree, Place)> {
@@ -348,14 +354,14 @@ impl KeyedStore {
     }
 
     fn parse_head(&self, reading: &Reading, buf: &[u8]) -> Option<Parsed> {
-        let start = reading.loc().1.offset as usize % BLOCK_BYTES + RECORD_HEADER_BYTES;
-        Head::decode(buf.get(start..)?).map(Parsed::Head)
+        let start = reading.loc().1.offset as usize % BLOCK_BYTES;
+        Head::of_record(buf.get(start..)?).map(Parsed::Head)
     }
 
     fn parse_whole(&self, reading: &Reading, buf: &[u8]) -> Option<Parsed> {
         let (class, loc) = reading.loc();
         let record = self.lanes[class as usize].parse_read(loc, buf).ok()?;
-        let payload = Payload::parse(record.payload)?;
+        let payload = Payload::parse(&record)?;
         let live = &self.families[reading.identity.family.at()].live;
         let gone_from_hour = reading.at.1.due().hour(live.origin());
         Some(Parsed::Whole(Box::new(Read::new(buf, &payload, gone_from_hour))))
@@ -451,9 +457,9 @@ enum Parsed {
 
 impl Found {
     fn new(head: &Head, place: Place, due_hour: Option<u64>) -> Self {
-        let Head { sequence, expires_s, root, serial, .. } = *head;
+        let Head { sequence, expires_s, root, serial, birth, .. } = *head;
         let kept_until_s = expires_s.max(due_hour.map_or(0, seconds_of));
-        Self { sequence, expires_s, root, place, kept_until_s, serial }
+        Self { sequence, expires_s, root, place, kept_until_s, serial, birth }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::buffer::AlignedBuf;
 use crate::format::segment::header_bytes;
-use crate::format::{BATCH_BYTES_MAX, SEGMENTS_MAX, StoreId};
+use crate::format::{BATCH_BYTES_MAX, Lsn, SEGMENTS_MAX, StoreId};
 use crate::io::{BLOCK_BYTES, LaneId};
 
 /// What a lane needs to know. [`crate::Store::lane_config`] fills it from the store's own file.
@@ -31,6 +31,9 @@ pub struct LaneConfig {
     /// A segment in which nothing lives is used again only after [`crate::Lane::reclaim`]: its owner still
     /// needs dead records of it, such as the ids of messages, until it has carried them elsewhere.
     pub owner_reclaims: bool,
+    /// The owner knows the log up to here from elsewhere: segments that are sealed and end before it are not
+    /// read, and nothing is said of losses in them.
+    pub known_until: Lsn,
     /// Wall clock when the process opened the lane, in milliseconds since 1970; written into segment headers.
     pub opened_ms: u64,
 }
@@ -91,6 +94,7 @@ impl LaneConfig {
             prepare_retry_us: 1_000_000,
             resync_bytes: 4 * BATCH_BYTES_MAX as u32,
             owner_reclaims: false,
+            known_until: Lsn(0),
             opened_ms: 0,
         }
     }

@@ -2,11 +2,11 @@
 //! segments to copy what does.
 
 use crate::checksum::crc32c;
-use crate::format::Place;
 use crate::format::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::format::record::{Kind, RecordView, record_bytes, walk};
+use crate::format::{Incarnation, Place};
 use crate::io::SegmentId;
-use crate::lane::segments::Role;
+use crate::lane::segments::{Role, Segment};
 use crate::lane::{Lane, RecordLoc};
 
 /// A segment that gets no more records.
@@ -18,6 +18,8 @@ pub struct Sealed {
     pub end: u32,
     /// Bytes of its live records, with their headers.
     pub live_bytes: u64,
+    /// Its use.
+    pub incarnation: Incarnation,
     /// How many segments of the lane were opened after it.
     pub age_segments: u64,
     /// False if a write to it failed: once empty it is not used again.
@@ -62,24 +64,39 @@ impl Lane {
 
     /// The segments that get no more records, by rising number.
     pub fn sealed(&self) -> impl Iterator<Item = Sealed> {
-        let sealed = self.segments.iter().filter(|(_, segment)| segment.role == Role::Sealed);
-        sealed.map(|(id, segment)| Sealed {
+        self.segments.iter().filter_map(|(id, segment)| self.as_sealed(id, segment))
+    }
+
+    /// A segment, if it gets no more records and was not given up yet.
+    pub fn sealed_segment(&self, id: SegmentId) -> Option<Sealed> {
+        self.as_sealed(id, self.segments.get(id)?)
+    }
+
+    fn as_sealed(&self, id: SegmentId, segment: &Segment) -> Option<Sealed> {
+        (segment.role == Role::Sealed).then(|| Sealed {
             segment: id,
             end: segment.end,
             live_bytes: self.ledger.live(id).bytes(),
+            incarnation: segment.incarnation,
             age_segments: self.incarnation.0.saturating_sub(segment.incarnation.0),
             is_sound: segment.sound,
         })
     }
 
+    /// The segments that hold records, each with its present use.
+    pub fn uses(&self) -> impl Iterator<Item = (SegmentId, Incarnation)> {
+        let used = self.segments.iter().filter(|(_, it)| matches!(it.role, Role::Sealed | Role::Active));
+        used.map(|(id, segment)| (id, segment.incarnation))
+    }
+
     /// Segment files that exist, the one being made included.
     pub fn segment_count(&self) -> u32 {
-        self.segments.iter().count() as u32 + u32::from(self.prepare.is_some())
+        self.segments.existing() as u32 + u32::from(self.prepare.is_some())
     }
 
     /// Segment files that hold, or held and may hold, records: all but the spares.
     pub fn used_segments(&self) -> u32 {
-        (self.segments.iter().count() - self.segments.count(Role::Spare)) as u32
+        (self.segments.existing() - self.segments.spare_count()) as u32
     }
 
     /// True if a segment is open for batches.

@@ -23,6 +23,7 @@ use std::io;
 
 use crate::buffer::AlignedBuf;
 use crate::format::record::Kind;
+use crate::format::segment::SealedSegment;
 use crate::format::{Lsn, SEGMENTS_MAX};
 use crate::io::{LaneId, SegmentId, Volume};
 use crate::lane::config::{ConfigError, LaneConfig};
@@ -132,6 +133,10 @@ fn read_log(
     let Inventory { targets, mut segments, mut next_lsn, mut vouched, incarnation } = inventory;
     let mut ledger = Ledger::new();
     for target in &targets {
+        if let Some(listed) = target.listed.filter(|listed| listed.last_lsn <= config.known_until) {
+            segments.set(target.place.segment, known(target, listed));
+            continue;
+        }
         if target.listed.is_none() {
             let synced = volume.sync_segment(config.lane, target.place.segment);
             let doing = "making the end of the log durable";
@@ -157,6 +162,20 @@ fn read_log(
     }
     vouched = vouched.min(next_lsn.previous());
     Ok(Recovered { segments, ledger, next_lsn, vouched, incarnation })
+}
+
+/// A segment that need not be read.
+fn known(target: &Target, listed: SealedSegment) -> Segment {
+    Segment {
+        incarnation: listed.incarnation,
+        base_lsn: listed.base_lsn,
+        last_lsn: listed.last_lsn,
+        end: listed.end,
+        sound: target.sound,
+        missing: listed.known_lost,
+        known_lost: listed.known_lost,
+        ..Segment::blank(Role::Sealed)
+    }
 }
 
 /// The segment of a target after its scan. What a header promised of it stays promised.

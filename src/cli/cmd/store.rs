@@ -192,7 +192,12 @@ impl Found {
             }
             Kind::MailboxState => self.mailbox_states += 1,
             Kind::DedupWindow => self.dedup_windows += 1,
-            Kind::Shard | Kind::DhtRecord | Kind::KeyBundle | Kind::Tombstone | Kind::Lease => {}
+            Kind::Shard
+            | Kind::DhtRecord
+            | Kind::KeyBundle
+            | Kind::Tombstone
+            | Kind::Lease
+            | Kind::Checkpoint => {}
         }
     }
 

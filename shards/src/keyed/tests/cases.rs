@@ -183,7 +183,7 @@ fn a_full_class_uses_the_space_of_the_others_and_a_full_store_still_deletes() {
     };
     assert_eq!(refused, ChangeError::Capacity(CapacityState::Reserve));
     let segments: u32 = Class::ALL.map(|class| rig.store.usage(class).segments).iter().sum();
-    assert!(segments + 2 >= rig.config.segments_max, "the rest is for deletions");
+    assert!(segments + 4 >= rig.config.segments_max, "the rest is for deletions and a checkpoint");
     assert!(number >= 12 * 7, "{number} records of 6 KiB fill most of 18 segments of 64 KiB");
     rig.restart();
     for victim in 0..number {
@@ -244,7 +244,7 @@ fn limits_are_kept() {
     rig.store.release(hold);
     let few = KeyedConfig { segments_max: 5, ..config() };
     let refused = KeyedStore::restore(&rig.disk, few).unwrap_err();
-    assert!(matches!(refused, RestoreError::TooFewSegments { least: 6, given: 5 }));
+    assert!(matches!(refused, RestoreError::TooFewSegments { least: 8, given: 5 }));
     let refused = KeyedStore::restore(&rig.disk, KeyedConfig { entries_max: 1, ..config() }).unwrap_err();
     assert!(matches!(refused, RestoreError::Index { .. }), "{refused}");
 }
@@ -311,8 +311,8 @@ fn a_held_key_is_not_moved_until_it_is_let_go() {
     let (hold, existing) = rig.hold(shard(6));
     let place = existing.live.unwrap().place;
     let overwrite = |rig: &mut Rig| {
-        for round in 0..300 {
-            rig.put(shard(100 + round % 40), &record(round, START_S + 400 * DAY_S, &[1; 6_000]));
+        for round in 0..500 {
+            rig.put(shard(100 + round % 60), &record(round, START_S + 400 * DAY_S, &[1; 6_000]));
         }
     };
     overwrite(&mut rig);

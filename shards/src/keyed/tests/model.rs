@@ -50,7 +50,11 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let config = KeyedConfig { segments_max: 12 + (seed % 4) as u32 * 6, ..config() };
+        let config = KeyedConfig {
+            segments_max: 14 + (seed % 4) as u32 * 6,
+            checkpoint_bytes_min: 20_000 << (seed % 5),
+            ..config()
+        };
         Self { rig: Rig::with(seed, config), model: Model::default(), rng: Rng::new(seed), sequence: 0 }
     }
 
@@ -73,7 +77,12 @@ impl Run {
         self.sequence += 1;
         let (sequence, hour) = (self.sequence, self.hour());
         let until = hour + [1, 3, 30, 600, 3_000][self.rng.below(5) as usize];
-        let held_until = self.model.held_until.get(&key).copied().unwrap_or(0).max(until);
+        let held_until = self.model.held_until.get(&key).copied().unwrap_or(0);
+        // The store may know more: what was refused before a restart.
+        let kept_s = self.rig.store.kept_until_s(&hold, &self.rig.store.existing(&hold));
+        let kept_until = u64::from(kept_s).div_ceil(3_600);
+        assert!(held_until <= hour || held_until <= kept_until, "key {key}: {held_until}, {kept_until}");
+        let held_until = kept_until.max(until);
         let expires_s = (until * 3_600) as u32;
         let bytes = [0, 100, 3_000, 6_000][self.rng.below(4) as usize];
         let store = &mut self.rig.store;

@@ -32,11 +32,12 @@ pub fn config() -> KeyedConfig {
     KeyedConfig {
         partition: PARTITION,
         lane: LaneConfig { reserve_bytes: 8 << 10, resync_bytes: 32 << 10, ..lane },
-        segments_max: 18,
+        segments_max: 22,
         entries_max: 10_000,
         lookups_max: 4,
         batch_bytes: BATCH_BYTES,
         batch_buffers: 2,
+        checkpoint_bytes_min: 1 << 40,
         mixing_secret: [3; 32],
         now_s: START_S,
     }
@@ -116,7 +117,7 @@ impl Rig {
     pub fn settle(&mut self) {
         self.now_us += 500;
         self.poll();
-        while self.step() {
+        while self.step() || self.store.next_deadline() == Some(0) {
             self.poll();
         }
     }
