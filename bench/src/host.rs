@@ -95,6 +95,37 @@ pub fn thread_cpu_us() -> Result<u64> {
     ns.map(|ns| ns / 1000).ok_or_else(|| BenchError::Missing(format!("{path} has an unknown form")))
 }
 
+/// Time of one processor since the machine started, in hundredths of a second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessorTimes {
+    idle: u64,
+    all: u64,
+}
+
+impl ProcessorTimes {
+    /// Of processor number `cpu`.
+    pub fn of(cpu: usize) -> Result<Self> {
+        let path = "/proc/stat";
+        let text = fs::read_to_string(path).context(format!("reading {path}"))?;
+        let name = format!("cpu{cpu} ");
+        let fields = text.lines().find_map(|line| line.strip_prefix(&name));
+        let times: Vec<u64> =
+            fields.unwrap_or_default().split_whitespace().map_while(|field| field.parse().ok()).collect();
+        // user, nice, system, idle, iowait, irq, softirq, steal; what guests use is in the first two.
+        let Some([.., idle, iowait, _, _, _]) = times.get(..8) else {
+            return Err(BenchError::Missing(format!("{path} has an unknown form")));
+        };
+        Ok(Self { idle: idle + iowait, all: times[..8].iter().sum() })
+    }
+
+    /// Share of the time since then in which the processor did anything, for whomever.
+    pub fn busy_until_now(self, cpu: usize) -> Result<f64> {
+        let now = Self::of(cpu)?;
+        let (idle, all) = (now.idle.saturating_sub(self.idle), now.all.saturating_sub(self.all).max(1));
+        Ok(1.0 - idle as f64 / all as f64)
+    }
+}
+
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
