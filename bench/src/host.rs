@@ -98,6 +98,7 @@ pub fn thread_cpu_us() -> Result<u64> {
 /// Time of one processor since the machine started, in hundredths of a second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessorTimes {
+    programs: u64,
     idle: u64,
     all: u64,
 }
@@ -112,17 +113,19 @@ impl ProcessorTimes {
         let times: Vec<u64> =
             fields.unwrap_or_default().split_whitespace().map_while(|field| field.parse().ok()).collect();
         // user, nice, system, idle, iowait, irq, softirq, steal; what guests use is in the first two.
-        let Some([.., idle, iowait, _, _, _]) = times.get(..8) else {
+        let Some([user, nice, _, idle, iowait, ..]) = times.get(..8) else {
             return Err(BenchError::Missing(format!("{path} has an unknown form")));
         };
-        Ok(Self { idle: idle + iowait, all: times[..8].iter().sum() })
+        Ok(Self { programs: user + nice, idle: idle + iowait, all: times[..8].iter().sum() })
     }
 
-    /// Share of the time since then in which the processor did anything, for whomever.
-    pub fn busy_until_now(self, cpu: usize) -> Result<f64> {
+    /// Shares of the time since then, for whomever: in which the processor did anything, and in which it ran
+    /// programs' own code.
+    pub fn shares_until_now(self, cpu: usize) -> Result<(f64, f64)> {
         let now = Self::of(cpu)?;
-        let (idle, all) = (now.idle.saturating_sub(self.idle), now.all.saturating_sub(self.all).max(1));
-        Ok(1.0 - idle as f64 / all as f64)
+        let share = |before: u64, now: u64| now.saturating_sub(before) as f64;
+        let all = share(self.all, now.all).max(1.0);
+        Ok((1.0 - share(self.idle, now.idle) / all, share(self.programs, now.programs) / all))
     }
 }
 

@@ -127,7 +127,7 @@ fn introduce(bench: &Bench, report: &Report) -> Result<()> {
 
 fn choose(name: &str) -> Result<Vec<Scenario>> {
     if name == "all" {
-        return Ok(Scenario::value_variants().to_vec());
+        return Ok(Scenario::all());
     }
     Scenario::from_str(name, false).map(|scenario| vec![scenario]).map_err(|_| {
         let names = Scenario::value_variants().iter().filter_map(ValueEnum::to_possible_value);

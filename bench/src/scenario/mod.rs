@@ -8,10 +8,13 @@ mod index;
 mod lane_store;
 mod live;
 mod logins;
+mod plots;
 mod restart;
 mod two_cores;
 
 use std::time::Duration;
+
+use clap::ValueEnum;
 
 use crate::error::Result;
 use crate::load::{Latency, Throughput};
@@ -83,7 +86,7 @@ impl Effort {
 }
 
 /// A scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// 64 pairs, ephemeral and durable class, against NATS core
     #[value(name = "live-1to1")]
@@ -106,9 +109,16 @@ pub enum Scenario {
     Index,
     /// A store of keyed records on one core: puts, gets, compaction and restart, against fio
     LaneStore,
+    /// Draws docs/plots: what lane-store puts by depth, and the erasure code by size of shards
+    Plots,
 }
 
 impl Scenario {
+    /// What `all` runs: everything that has results of its own.
+    pub fn all() -> Vec<Self> {
+        Self::value_variants().iter().copied().filter(|scenario| *scenario != Self::Plots).collect()
+    }
+
     /// Runs it.
     pub fn run(self, bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
         match self {
@@ -122,6 +132,7 @@ impl Scenario {
             Self::ErasureCode => erasure::run(bench, effort, say),
             Self::Index => index::run(bench, effort, say),
             Self::LaneStore => lane_store::run(bench, effort, say),
+            Self::Plots => plots::run(bench, effort, say),
         }
     }
 }

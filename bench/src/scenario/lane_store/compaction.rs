@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::station::{Depot, Sizes, Station};
 use super::work::{Op, Outcome, Pacing, Until, Work, record_bytes};
-use super::{NAME, stat};
+use super::{NAME, is_disturbed, stat};
 use crate::error::Result;
 use crate::report::{Row, Target};
 use crate::scenario::Effort;
@@ -31,11 +31,9 @@ struct Plan {
 
 impl Plan {
     fn new(effort: &Effort) -> Self {
-        let sizes = |segments| Sizes { segment_bytes: 32 << 20, segments };
-        if effort.quick {
-            return Self { full: sizes(24), roomy: sizes(64), time: Duration::from_millis(2_000) };
-        }
-        Self { full: sizes(56), roomy: sizes(160), time: Duration::from_millis(10_000) }
+        let sizes = |segments| Sizes { segment_bytes: 20 << 20, segments };
+        let millis = if effort.quick { 2_000 } else { 10_000 };
+        Self { full: sizes(110), roomy: sizes(270), time: Duration::from_millis(millis) }
     }
 
     /// As many records as fill the smaller store to four fifths.
@@ -105,6 +103,7 @@ fn rows(plan: &Plan, passes: &[Pass]) -> Vec<Row> {
     type Quantile = fn(&Outcome, f64) -> f64;
     let put: Quantile = |outcome, at| outcome.puts.quantile_us(at);
     let get: Quantile = |outcome, at| outcome.gets.quantile_us(at);
+    let disturbed = is_disturbed(passes.iter().flat_map(|pass| [&pass.idle, &pass.compacting]));
     let mut rows = Vec::new();
     for (measure, of, at, target) in [
         ("put, p50", put, 0.5, Target::None),
@@ -115,7 +114,11 @@ fn rows(plan: &Plan, passes: &[Pass]) -> Vec<Row> {
         ("get, p99.9", get, 0.999, Target::None),
     ] {
         let idle = stat(passes, |pass| of(&pass.idle, at));
-        rows.extend(row(measure, "us", &|pass| of(&pass.compacting, at), idle, target));
+        let row = row(measure, "us", &|pass| of(&pass.compacting, at), idle, target);
+        let shares = |pass: &Pass| format!("{}; idle: {}", pass.compacting.shares(), pass.idle.shares());
+        let note = passes.last().map_or(String::new(), shares);
+        let note = if target == Target::None { String::new() } else { note };
+        rows.extend(row.map(|row| row.noted(note, disturbed)));
     }
     let lag = passes.last().map_or(String::new(), |pass| note(plan, pass));
     let amplification = row(
@@ -149,7 +152,7 @@ fn note(plan: &Plan, pass: &Pass) -> String {
     let live = compacting.capacity.live_bytes as f64 / plan.full.usable_bytes() as f64;
     format!(
         "{:.0} % of what the partition takes lives, {:?}; compaction copied {:.0} MB in {:.1} s ({:.0} MB idle); \
-         began late by {:.0} us at p99, idle {:.0}; {}; before it {:.0} overwrites/s",
+         began late by {:.0} us at p99, idle {:.0}; {}; before it {:.0} overwrites/s; attempts turned away because it was full: {} before it, {} during it",
         live * 100.0,
         compacting.capacity.state,
         compacting.copied_bytes as f64 / 1e6,
@@ -158,6 +161,8 @@ fn note(plan: &Plan, pass: &Pass) -> String {
         compacting.lag_us.quantile_us(0.99),
         idle.lag_us.quantile_us(0.99),
         compacting.shares(),
-        wearing.rate()
+        wearing.rate(),
+        wearing.turned_away,
+        compacting.turned_away
     )
 }

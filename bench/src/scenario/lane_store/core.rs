@@ -18,6 +18,8 @@ use crate::host;
 const LIFE_S: u64 = 2_500 * 3_600;
 /// When nothing else is due, what was refused is tried again after this time, in microseconds.
 const TRY_AGAIN_US: u64 = 500;
+/// How long nothing may end while the partition is full, in microseconds.
+const STUCK_US: u64 = 5_000_000;
 /// Reads that may be under way in an open loop.
 const READS_MAX: usize = 256;
 
@@ -183,7 +185,10 @@ impl StoreCore {
         let thread_us = host::thread_cpu_us().unwrap_or_default() - run.thread_us;
         run.outcome.elapsed_us = elapsed_us;
         run.outcome.thread_share = thread_us as f64 / until_now_us;
-        run.outcome.processor_share = run.processor.busy_until_now(self.processor).unwrap_or_default();
+        let (busy, programs) = run.processor.shares_until_now(self.processor).unwrap_or_default();
+        run.outcome.processor_share = busy;
+        // The kernel's workers run no program: whatever does and is not this thread is somebody else.
+        run.outcome.foreign_share = (programs - run.outcome.thread_share).max(0.0);
         run.outcome.copied_bytes = self.store.compacted_bytes() - run.copied_bytes;
         run.outcome.capacity = self.store.capacity();
         run.outcome.entries = self.store.entries();
@@ -277,6 +282,15 @@ impl StoreCore {
             }
             Err((ChangeError::Append(AppendError::Busy), hold)) => {
                 run.waiting.push_back(Change { number, since_us, hold: Some(hold) });
+            }
+            Err((ChangeError::Capacity(state), hold)) => {
+                // A client would be sent away; here it comes back.
+                self.store.release(hold);
+                run.outcome.turned_away += 1;
+                run.waiting.push_back(Change { number, since_us, hold: None });
+                if now.mono_us > run.ended_us + STUCK_US {
+                    run.fail(format!("no space came free within {} s: {state:?}", STUCK_US / 1_000_000));
+                }
             }
             Err((error, hold)) => {
                 self.store.release(hold);

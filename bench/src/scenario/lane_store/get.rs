@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fio::{Fio, Job, Measured, Pattern};
 use super::station::{Depot, Sizes};
 use super::work::{Op, Outcome, Pacing, Until, Work};
-use super::{FIO, NAME, size, stat};
+use super::{FIO, NAME, is_disturbed, size, stat};
 use crate::error::Result;
 use crate::report::{Row, Target};
 use crate::scenario::Effort;
@@ -60,7 +60,7 @@ fn rows(records: u64, ours: &[Outcome], theirs: &[Vec<Measured>; BLOCKS.len()]) 
             true => ours.last().map_or(String::new(), Outcome::shares),
             false => "a record of this body lies in two or three blocks of 4 KiB".into(),
         };
-        rows.extend(row.map(|row| row.noted(note, false)));
+        rows.extend(row.map(|row| row.noted(note, is_disturbed(ours))));
     }
     for (name, quantile, value) in
         [("p50", 0.5, (|run| run.p50_us) as fn(&Measured) -> f64), ("p99", 0.99, |run| run.p99_us)]

@@ -13,18 +13,19 @@
 
 mod compaction;
 mod core;
-mod fio;
+pub mod fio;
 mod get;
 pub mod put;
 mod restart;
 mod station;
-mod work;
+pub mod work;
 
 use super::Effort;
 use crate::error::Result;
 use crate::report::{Row, Stat};
 use crate::server::Bench;
 use fio::Fio;
+use work::Outcome;
 
 const NAME: &str = "lane-store";
 const FIO: &str = "fio";
@@ -40,7 +41,7 @@ pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row
 }
 
 /// The yardstick, if it is wanted and there.
-fn find_fio(effort: &Effort, say: &dyn Fn(&str)) -> Option<Fio> {
+pub fn find_fio(effort: &Effort, say: &dyn Fn(&str)) -> Option<Fio> {
     let fio = effort.peers.then(Fio::find)?;
     fio.inspect_err(|error| say(&error.to_string())).ok()
 }
@@ -50,6 +51,16 @@ fn stat<T>(passes: &[T], value: impl Fn(&T) -> f64) -> Option<Stat> {
     Stat::of(passes.iter().map(value))
 }
 
-fn size(bytes: usize) -> String {
+/// More passes than not were disturbed by other programs.
+fn is_disturbed<'o>(passes: impl IntoIterator<Item = &'o Outcome>) -> bool {
+    let (mut all, mut disturbed) = (0, 0);
+    for pass in passes {
+        all += 1;
+        disturbed += usize::from(pass.is_disturbed());
+    }
+    2 * disturbed > all
+}
+
+pub fn size(bytes: usize) -> String {
     if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
 }

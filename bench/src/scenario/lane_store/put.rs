@@ -9,14 +9,14 @@ use trine::rt::volume::FsVolume;
 use super::fio::{Fio, Job, Measured, Pattern};
 use super::station::{Depot, Sizes};
 use super::work::{Op, Outcome, Pacing, Until, Work};
-use super::{FIO, NAME, size, stat};
+use super::{FIO, NAME, is_disturbed, size, stat};
 use crate::error::{BenchError, Context, Result};
-use crate::report::{Row, Target};
+use crate::report::{Row, Stat, Target};
 use crate::scenario::Effort;
 use crate::server::Bench;
 
 /// Sizes of bodies, in bytes.
-const SIZES: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
+pub const SIZES: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
 /// Puts per second of 4 KiB that are enough whatever fio does.
 const SMALL_ENOUGH: f64 = 150_000.0;
 /// What of fio's speed has to be reached.
@@ -32,6 +32,28 @@ pub struct Point {
     pub ours: Vec<Outcome>,
     /// fio's, if it is there.
     pub theirs: Vec<Measured>,
+}
+
+impl Point {
+    /// Bodies made durable per second, in millions of bytes.
+    pub fn mb_per_s(&self) -> Option<Stat> {
+        stat(&self.ours, Outcome::mb_per_s)
+    }
+
+    /// The same of fio.
+    pub fn fio_mb_per_s(&self) -> Option<Stat> {
+        stat(&self.theirs, |run| run.mb_per_s)
+    }
+
+    /// From append to durable in the closed loop, 99th percentile in microseconds.
+    pub fn p99_us(&self) -> Option<Stat> {
+        stat(&self.ours, |run| run.puts.quantile_us(0.99))
+    }
+
+    /// The same of fio.
+    pub fn fio_p99_us(&self) -> Option<Stat> {
+        stat(&self.theirs, |run| run.p99_us)
+    }
 }
 
 /// How much is measured.
@@ -121,7 +143,7 @@ fn best_rows(points: &[Point], bytes: usize) -> Vec<Row> {
         let stats = depths.filter_map(|point| Some((point.depth, stat(&point.theirs, |run| run.rate)?)));
         stats.max_by(|(_, a), (_, b)| a.median.total_cmp(&b.median))
     };
-    let row = |against: &str, peer: Option<(usize, crate::report::Stat)>, target| {
+    let row = |against: &str, peer: Option<(usize, Stat)>, target| {
         let work = format!("put of {}, closed loop, best depth", size(bytes));
         let measure = format!("durable, against fio's {against}");
         let row = Row::new(
@@ -134,7 +156,9 @@ fn best_rows(points: &[Point], bytes: usize) -> Vec<Row> {
             target,
         )?;
         let depth = peer.map_or(String::new(), |(depth, _)| format!(", fio's {depth}"));
-        Some(row.noted(format!("our best depth is {}{depth}", best.depth), false))
+        let shares = best.ours.last().map_or(String::new(), Outcome::shares);
+        let note = format!("our best depth is {}{depth}; {shares}", best.depth);
+        Some(row.noted(note, is_disturbed(&best.ours)))
     };
     let enough = bytes == SIZES[0] && rate.median >= SMALL_ENOUGH;
     let target = if enough { Target::AtLeast(SMALL_ENOUGH) } else { Target::AtLeastTimes(SHARE) };
@@ -148,30 +172,15 @@ fn point_rows(point: &Point) -> Vec<Row> {
     let row = |measure, unit, ours, theirs: Option<_>| {
         Row::new(NAME, work.clone(), measure, unit, ours, theirs.map(|stat| (FIO, stat)), Target::None)
     };
-    let speed = row(
-        "durable bodies",
-        "MB/s",
-        stat(ours, Outcome::mb_per_s),
-        stat(theirs, |run: &Measured| run.mb_per_s),
-    );
-    let quantile = |quantile: f64| stat(ours, move |run: &Outcome| run.puts.quantile_us(quantile));
-    let p50 = row(
-        "append to durable, closed loop, p50",
-        "us",
-        quantile(0.5),
-        stat(theirs, |run: &Measured| run.p50_us),
-    );
-    let p99 = row(
-        "append to durable, closed loop, p99",
-        "us",
-        quantile(0.99),
-        stat(theirs, |run: &Measured| run.p99_us),
-    );
+    let (p50, fio_p50) =
+        (stat(ours, |run| run.puts.quantile_us(0.5)), stat(theirs, |run: &Measured| run.p50_us));
+    let speed = row("durable bodies", "MB/s", point.mb_per_s(), point.fio_mb_per_s());
+    let p50 = row("append to durable, closed loop, p50", "us", p50, fio_p50);
+    let p99 = row("append to durable, closed loop, p99", "us", point.p99_us(), point.fio_p99_us());
     let rate = stat(ours, Outcome::rate).map_or(0.0, |stat| stat.median);
     let shares = ours.last().map_or(String::new(), Outcome::shares);
     let fio =
         theirs.last().map_or(String::new(), |run| format!("; fio's process {:.0} %", run.share * 100.0));
-    let note = format!("{rate:.0} records/s; {shares}{fio}");
-    let speed = speed.map(|row| row.noted(note, false));
+    let speed = speed.map(|row| row.noted(format!("{rate:.0} records/s; {shares}{fio}"), false));
     [speed, p50, p99].into_iter().flatten().collect()
 }

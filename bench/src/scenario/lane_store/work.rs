@@ -8,6 +8,9 @@ use shards::keyed::{Capacity, Family, HEAD_BYTES, Identity};
 /// Longest time that is told apart, in microseconds.
 const LONGEST_US: u64 = 60_000_000;
 
+/// A result is not trusted if other programs took more than this share of the processor.
+const FOREIGN_MAX: f64 = 0.05;
+
 /// One thing after the other.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
@@ -112,12 +115,16 @@ pub struct Outcome {
     pub thread_share: f64,
     /// Share of that time that the core's processor was not idle: the kernel's workers are in it.
     pub processor_share: f64,
+    /// Share of that time that other programs took of the processor, at least.
+    pub foreign_share: f64,
     /// Bytes of the records of all puts, as they lie in the log.
     pub record_bytes: u64,
     /// Bytes that compaction copied.
     pub copied_bytes: u64,
     /// Bytes of all writes to the disk.
     pub written_bytes: u64,
+    /// Attempts to put a record that found the partition full.
+    pub turned_away: u64,
     /// How full the partition was at the end.
     pub capacity: Capacity,
     /// Records at the end.
@@ -146,14 +153,25 @@ impl Outcome {
         (self.record_bytes + self.copied_bytes) as f64 / self.record_bytes.max(1) as f64
     }
 
-    /// Both shares of the processor in words.
+    /// True if the processor was not ours alone: a thread that waits for another program's time slice waits
+    /// for milliseconds, and so do the kernel's workers that finish durable writes.
+    pub fn is_disturbed(&self) -> bool {
+        self.foreign_share > FOREIGN_MAX
+    }
+
+    /// The shares of the processor in words.
     pub fn shares(&self) -> String {
         let percent = |share: f64| share * 100.0;
-        format!(
+        let mut words = format!(
             "core's thread {:.0} %, its processor with the kernel's workers {:.0} %",
             percent(self.thread_share),
             percent(self.processor_share)
-        )
+        );
+        if self.is_disturbed() {
+            words +=
+                &format!("; not to be trusted: other programs took {:.0} %", percent(self.foreign_share));
+        }
+        words
     }
 }
 
