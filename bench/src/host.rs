@@ -95,6 +95,40 @@ pub fn thread_cpu_us() -> Result<u64> {
     ns.map(|ns| ns / 1000).ok_or_else(|| BenchError::Missing(format!("{path} has an unknown form")))
 }
 
+/// Time of one processor since the machine started, in hundredths of a second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessorTimes {
+    programs: u64,
+    idle: u64,
+    all: u64,
+}
+
+impl ProcessorTimes {
+    /// Of processor number `cpu`.
+    pub fn of(cpu: usize) -> Result<Self> {
+        let path = "/proc/stat";
+        let text = fs::read_to_string(path).context(format!("reading {path}"))?;
+        let name = format!("cpu{cpu} ");
+        let fields = text.lines().find_map(|line| line.strip_prefix(&name));
+        let times: Vec<u64> =
+            fields.unwrap_or_default().split_whitespace().map_while(|field| field.parse().ok()).collect();
+        // user, nice, system, idle, iowait, irq, softirq, steal; what guests use is in the first two.
+        let Some([user, nice, _, idle, iowait, ..]) = times.get(..8) else {
+            return Err(BenchError::Missing(format!("{path} has an unknown form")));
+        };
+        Ok(Self { programs: user + nice, idle: idle + iowait, all: times[..8].iter().sum() })
+    }
+
+    /// Shares of the time since then, for whomever: in which the processor did anything, and in which it ran
+    /// programs' own code.
+    pub fn shares_until_now(self, cpu: usize) -> Result<(f64, f64)> {
+        let now = Self::of(cpu)?;
+        let share = |before: u64, now: u64| now.saturating_sub(before) as f64;
+        let all = share(self.all, now.all).max(1.0);
+        Ok((1.0 - share(self.idle, now.idle) / all, share(self.programs, now.programs) / all))
+    }
+}
+
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {

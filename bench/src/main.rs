@@ -65,7 +65,7 @@ struct Args {
     /// One JSON object per row on standard output, progress on standard error
     #[arg(long)]
     json: bool,
-    /// Runs of everything; the median counts [default: 5]
+    /// Runs of everything; the median counts [default: 5, of lane-store 1]
     #[arg(long)]
     runs: Option<usize>,
     /// Messages under way per sender in closed loops
@@ -103,9 +103,8 @@ fn run(args: Args) -> Result<bool> {
     let trine = find_trine(args.trine)?;
     let dir = args.dir.unwrap_or_else(std::env::temp_dir);
     let bench = Bench { trine, dir, processors: host::Processors::detect(args.server_cpu)? };
-    let runs = args.runs.unwrap_or(if args.quick { 1 } else { 5 }).max(1);
     let windows = args.windows.into_iter().map(|window| window.clamp(1, WINDOW_MAX)).collect();
-    let effort = Effort::new(runs, windows, !args.no_peers, args.quick);
+    let effort = Effort::new(args.runs, windows, !args.no_peers, args.quick);
     let mut report = Report::new(args.json);
     introduce(&bench, &report)?;
     for scenario in scenarios {
@@ -128,7 +127,7 @@ fn introduce(bench: &Bench, report: &Report) -> Result<()> {
 
 fn choose(name: &str) -> Result<Vec<Scenario>> {
     if name == "all" {
-        return Ok(Scenario::value_variants().to_vec());
+        return Ok(Scenario::all());
     }
     Scenario::from_str(name, false).map(|scenario| vec![scenario]).map_err(|_| {
         let names = Scenario::value_variants().iter().filter_map(ValueEnum::to_possible_value);

@@ -29,7 +29,7 @@ impl Stat {
 }
 
 /// What a row is held against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     /// At most this.
     AtMost(f64),

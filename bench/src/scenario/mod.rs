@@ -5,12 +5,16 @@ mod durable;
 mod erasure;
 mod idle;
 mod index;
+mod lane_store;
 mod live;
 mod logins;
+mod plots;
 mod restart;
 mod two_cores;
 
 use std::time::Duration;
+
+use clap::ValueEnum;
 
 use crate::error::Result;
 use crate::load::{Latency, Throughput};
@@ -37,13 +41,19 @@ pub struct Effort {
     pub sessions: usize,
     /// Messages queued for `restart`.
     pub queued: u64,
-    /// Records in the index.
+    /// Records in the index, and in the store that is restarted.
     pub records: u64,
+    /// Passes of `lane-store`, which takes minutes: one unless a number of runs was asked for.
+    pub passes: usize,
+    /// A look is enough.
+    pub quick: bool,
 }
 
 impl Effort {
     /// For results, or for a look.
-    pub fn new(runs: usize, windows: Vec<u32>, peers: bool, quick: bool) -> Self {
+    pub fn new(runs: Option<usize>, windows: Vec<u32>, peers: bool, quick: bool) -> Self {
+        let passes = runs.unwrap_or(1).max(1);
+        let runs = runs.unwrap_or(if quick { 1 } else { 5 }).max(1);
         if quick {
             let (warm_up, measured) = (Duration::from_millis(300), Duration::from_millis(1000));
             return Self {
@@ -55,6 +65,8 @@ impl Effort {
                 sessions: 2_000,
                 queued: 50_000,
                 records: 1_000_000,
+                passes,
+                quick,
             };
         }
         let (warm_up, measured) = (Duration::from_millis(500), Duration::from_millis(2500));
@@ -67,12 +79,14 @@ impl Effort {
             sessions: 50_000,
             queued: 1_000_000,
             records: 10_000_000,
+            passes,
+            quick,
         }
     }
 }
 
 /// A scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// 64 pairs, ephemeral and durable class, against NATS core
     #[value(name = "live-1to1")]
@@ -93,9 +107,18 @@ pub enum Scenario {
     ErasureCode,
     /// Memory and speed of the index of a lane
     Index,
+    /// A store of keyed records on one core: puts, gets, compaction and restart, against fio
+    LaneStore,
+    /// Draws docs/plots: what lane-store puts by depth, and the erasure code by size of shards
+    Plots,
 }
 
 impl Scenario {
+    /// What `all` runs: everything that has results of its own.
+    pub fn all() -> Vec<Self> {
+        Self::value_variants().iter().copied().filter(|scenario| *scenario != Self::Plots).collect()
+    }
+
     /// Runs it.
     pub fn run(self, bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
         match self {
@@ -108,6 +131,8 @@ impl Scenario {
             Self::Allocations => allocations::run(bench, effort, say),
             Self::ErasureCode => erasure::run(bench, effort, say),
             Self::Index => index::run(bench, effort, say),
+            Self::LaneStore => lane_store::run(bench, effort, say),
+            Self::Plots => plots::run(bench, effort, say),
         }
     }
 }

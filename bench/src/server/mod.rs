@@ -117,7 +117,7 @@ fn await_line(child: &mut Child, mark: &str) -> Result<String> {
 }
 
 /// Finds a program in `PATH` or where Debian puts servers.
-fn find(program: &str, package: &str) -> Result<PathBuf> {
+pub fn find(program: &str, package: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/bin".into()]);
     places.map(|place| place.join(program)).find(|file| file.is_file()).ok_or_else(|| {

@@ -24,12 +24,8 @@ const WIDTHS: [(usize, usize); 6] = [(10, 5), (16, 8), (32, 16), (64, 32), (128,
 
 /// Runs the scenario.
 pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
-    let isal = effort.peers.then(IsaL::load).transpose();
-    let isal = isal.unwrap_or_else(|error| {
-        say(&error.to_string());
-        None
-    });
-    let timer = Timer { runs: effort.runs, each: effort.measured / 20 };
+    let isal = find_isal(effort, say);
+    let timer = Timer::of(effort);
     bench.processors.on(&[bench.processors.server], || {
         let code = Rs8::new(Shape::MESH);
         say(&format!("{NAME}: kernel {:?}", code.kernel()));
@@ -50,6 +46,23 @@ pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row
     })
 }
 
+/// The rows of encoding alone, one for each size of shards in bytes.
+pub fn encode(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<(usize, Row)>> {
+    let isal = find_isal(effort, say);
+    let timer = Timer::of(effort);
+    bench.processors.on(&[bench.processors.server], || {
+        let code = Rs8::new(Shape::MESH);
+        let row = |bytes| Ok(encode_rows(&timer, &code, isal.as_ref(), bytes)?.map(|row| (bytes, row)));
+        SIZES.into_iter().filter_map(|bytes| row(bytes).transpose()).collect()
+    })
+}
+
+/// The yardstick, if it is wanted and there.
+fn find_isal(effort: &Effort, say: &dyn Fn(&str)) -> Option<IsaL> {
+    let isal = effort.peers.then(IsaL::load)?;
+    isal.inspect_err(|error| say(&error.to_string())).ok()
+}
+
 /// How often and how long to repeat a piece of work.
 struct Timer {
     runs: usize,
@@ -57,6 +70,10 @@ struct Timer {
 }
 
 impl Timer {
+    fn of(effort: &Effort) -> Self {
+        Self { runs: effort.runs, each: effort.measured / 20 }
+    }
+
     /// Gigabytes per second of works that are timed in turns; each call of one does `bytes`.
     fn rates<const N: usize>(&self, bytes: usize, mut works: [&mut dyn FnMut(); N]) -> [Option<Stat>; N] {
         let mut rates = [const { Vec::new() }; N];

@@ -1,0 +1,160 @@
+//! A store on disk, and the core that serves it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use shards::format::BATCH_BYTES_MAX;
+use shards::io::{LaneId, SegmentId, Volume};
+use shards::keyed::{Class, KeyedConfig, KeyedStore, RestoreError};
+use shards::{LaneConfig, StoreId};
+use tempfile::TempDir;
+use trine::rt::clock::Clock;
+use trine::rt::executor::{CoreContext, NodeSetup, RunningNode, run};
+use trine::rt::ring::RingConfig;
+use trine::rt::volume::FsVolume;
+
+use super::core::{Answer, StoreCore};
+use super::work::{Outcome, Step, Work};
+use crate::error::{BenchError, Context, Result};
+use crate::server::Bench;
+
+const PARTITION: LaneId = LaneId(0);
+/// Segments of each class that the records are not of: none of them is used.
+const OTHER_SEGMENTS: u32 = 2;
+const BATCH_BUFFERS: usize = 16;
+const LOOKUPS_MAX: usize = 256;
+const ENTRIES_MAX: u64 = 32 << 20;
+
+/// Size of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Of a segment, in bytes.
+    pub segment_bytes: u32,
+    /// Segments of all classes.
+    pub segments: u32,
+}
+
+impl Sizes {
+    /// What the partition takes before it calls itself full: its own measure.
+    pub fn usable_bytes(&self) -> u64 {
+        const HEADER_AND_MARKER_BYTES: u64 = 8 << 10;
+        let kept = 2 * Class::ALL.len() as u32;
+        u64::from(self.segments - kept) * (u64::from(self.segment_bytes) - HEADER_AND_MARKER_BYTES)
+    }
+}
+
+/// A store in a directory that is removed with it. All its segments are there from the beginning, so that
+/// none is made while something is measured.
+pub struct Depot {
+    volume: Arc<FsVolume>,
+    dir: TempDir,
+    sizes: Sizes,
+}
+
+impl Depot {
+    /// Makes an empty one.
+    pub fn new(bench: &Bench, sizes: Sizes) -> Result<Self> {
+        let dir = bench.fresh_dir("lane-store")?;
+        let volume = FsVolume::open(dir.path()).map_err(|error| failed(error.to_string()))?;
+        let made = "making the segments of a store";
+        KeyedStore::format(&volume, PARTITION, sizes.segment_bytes).context(made)?;
+        for class in Class::ALL {
+            let segments =
+                if class == Class::Years { sizes.segments - 2 * OTHER_SEGMENTS } else { OTHER_SEGMENTS };
+            for segment in (1..segments).map(SegmentId) {
+                let bytes = u64::from(sizes.segment_bytes);
+                volume.create_segment(class.lane(PARTITION), segment, bytes).context(made)?;
+            }
+        }
+        Ok(Self { volume: Arc::new(volume), dir, sizes })
+    }
+
+    /// The segment files that records are in.
+    pub fn files(&self) -> Result<Vec<std::path::PathBuf>> {
+        let lane = Class::Years.lane(PARTITION);
+        let segments = self.volume.segments(lane).context("listing the segments of a store")?;
+        let path = |segment: SegmentId| format!("lane-{:03}/{:08x}.seg", lane.0, segment.0);
+        Ok(segments.iter().map(|found| self.dir.path().join(path(found.segment))).collect())
+    }
+
+    fn config(&self, clock: &Clock) -> KeyedConfig {
+        KeyedConfig {
+            partition: PARTITION,
+            lane: LaneConfig::new(StoreId([7; 16]), PARTITION, self.sizes.segment_bytes),
+            segments_max: self.sizes.segments,
+            entries_max: ENTRIES_MAX,
+            lookups_max: LOOKUPS_MAX,
+            batch_bytes: BATCH_BYTES_MAX,
+            batch_buffers: BATCH_BUFFERS,
+            mixing_secret: [1; 32],
+            now_s: clock.now().wall_ms / 1_000,
+        }
+    }
+
+    /// Starts a core on it, in which the first `keys` numbers live.
+    pub fn open(&self, bench: &Bench, keys: u64) -> Result<Station> {
+        let (steps, steps_in) = channel();
+        let (answers_out, answers) = channel();
+        let (restored_out, restored) = channel();
+        let clock = Clock::start();
+        let (config, processor) = (self.config(&clock), bench.processors.server);
+        let setup = NodeSetup {
+            listen: None,
+            ring: RingConfig { connections_max: 1, recv_buffers: 16, ..RingConfig::default() },
+            crossings: None,
+            volume: Some(Arc::clone(&self.volume)),
+            clock,
+        };
+        let volume = Arc::clone(&self.volume);
+        let factory = move |context: CoreContext<()>| -> std::result::Result<StoreCore, RestoreError> {
+            let started = Instant::now();
+            let store = KeyedStore::restore(&*volume, config)?.store;
+            // The starter waits for it.
+            let _ = restored_out.send(started.elapsed());
+            Ok(StoreCore::new(store, keys, context.clock, processor, steps_in, answers_out))
+        };
+        let node = bench
+            .processors
+            .on(&[processor], || run(setup, vec![factory]).map_err(|error| failed(error.to_string())))?;
+        let restored_in = restored.recv().map_err(|_| failed("the core said nothing of its start"))?;
+        Ok(Station { node, steps, answers, restored_in })
+    }
+}
+
+/// A core that waits for steps.
+pub struct Station {
+    node: RunningNode,
+    steps: Sender<Step>,
+    answers: Receiver<Answer>,
+    /// What reading the store back took.
+    pub restored_in: Duration,
+}
+
+impl Station {
+    /// Runs a piece of work.
+    pub fn work(&self, work: Work) -> Result<Outcome> {
+        self.step(Step::Work(work))
+    }
+
+    /// Lets everything expire.
+    pub fn forget(&self) -> Result<()> {
+        self.step(Step::Forget).map(drop)
+    }
+
+    fn step(&self, step: Step) -> Result<Outcome> {
+        let gone = || failed("the core has ended");
+        self.steps.send(step).map_err(|_| gone())?;
+        self.answers.recv().map_err(|_| gone())?.map_err(failed)
+    }
+
+    /// Stops the core; what it took is durable.
+    pub fn stop(self) -> Result<()> {
+        drop(self.steps);
+        self.node.join().map_err(|error| failed(error.to_string()))
+    }
+}
+
+fn failed(what: impl Into<String>) -> BenchError {
+    BenchError::Peer { peer: "the lane store", what: what.into() }
+}
