@@ -327,6 +327,7 @@ impl StoreCore {
             Event::LookupFailed { .. }
             | Event::Refused { .. }
             | Event::Lost { .. }
+            | Event::CheckpointTrouble { .. }
             | Event::DiskTrouble { .. } => {
                 run.fail(format!("the partition reports {event:?}"));
             }

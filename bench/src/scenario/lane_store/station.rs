@@ -52,6 +52,11 @@ pub struct Depot {
     sizes: Sizes,
 }
 
+/// A checkpoint is written after so many bytes of log at least.
+const CHECKPOINT_BYTES_MIN: u64 = 64 << 20;
+/// Segments for checkpoints: the one that counts and the next.
+const CHECKPOINT_SEGMENTS: u32 = 6;
+
 impl Depot {
     /// Makes an empty one.
     pub fn new(bench: &Bench, sizes: Sizes) -> Result<Self> {
@@ -82,11 +87,12 @@ impl Depot {
         KeyedConfig {
             partition: PARTITION,
             lane: LaneConfig::new(StoreId([7; 16]), PARTITION, self.sizes.segment_bytes),
-            segments_max: self.sizes.segments,
+            segments_max: self.sizes.segments + CHECKPOINT_SEGMENTS,
             entries_max: ENTRIES_MAX,
             lookups_max: LOOKUPS_MAX,
             batch_bytes: BATCH_BYTES_MAX,
             batch_buffers: BATCH_BUFFERS,
+            checkpoint_bytes_min: CHECKPOINT_BYTES_MIN,
             mixing_secret: [1; 32],
             now_s: clock.now().wall_ms / 1_000,
         }
