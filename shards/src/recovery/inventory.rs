@@ -2,13 +2,14 @@
 //!
 //! The newest sound header is the guide: it lists every segment that held live records when it was written,
 //! and no segment older than itself that it does not list can hold any. A segment whose own header is damaged
-//! is placed by the list, or else by the first batch found in it.
+//! is placed by the list, or else by the first batch found in it. So is one whose first batch is of a use later
+//! than the guide: the write of its header was reported as done and never happened.
 
 use std::collections::BTreeMap;
 
 use crate::buffer::AlignedBuf;
 use crate::format::batch::{BatchFault, BatchHeader};
-use crate::format::segment::{HEADER_BYTES_MAX, HeaderFault, SealedSegment, SegmentHeader};
+use crate::format::segment::{HEADER_BYTES_MAX, HeaderFault, SealedSegment, SegmentHeader, header_bytes};
 use crate::format::{Incarnation, Lsn, Place, SEGMENTS_MAX};
 use crate::io::{BLOCK_BYTES, SegmentFile, SegmentId, Volume};
 use crate::lane::config::LaneConfig;
@@ -235,8 +236,9 @@ fn place(
         inventory.targets.push(target(candidate, config, None, None));
         return Ok(());
     }
-    let first = if own.is_none() { first_batch(candidate, config, reader)? } else { None };
-    // A use that the guide does not know of is later than the guide, whatever was in the file before.
+    let first = first_batch(candidate, guide, config, reader)?;
+    // A use that the guide does not know of is later than the guide, whatever was in the file before, and
+    // whatever a header says of that: the write of the later one may have been lost.
     let later = first.filter(|batch| batch.incarnation > newest);
     let begun = begun_after(candidate, newest);
     let listed = listed.filter(|_| later.is_none() && begun.is_none());
@@ -274,7 +276,7 @@ fn free(
     inventory.segments.set(candidate.file.segment, Segment { incarnation, base_lsn, ..blank });
 }
 
-/// A target known by its own header, by the guide's list (which wins), or by a batch found in it.
+/// A target known by the guide's list, by a batch of a use that the guide does not know, or by its own header.
 fn target(
     candidate: &Candidate,
     config: &LaneConfig,
@@ -284,8 +286,8 @@ fn target(
     let segment = candidate.file.segment;
     let own = own_of(candidate);
     let known = listed.map(|entry| (entry.incarnation, entry.base_lsn));
-    let known = known.or(own.map(|own| (own.incarnation, own.base_lsn)));
     let known = known.or(batch.map(|batch| (batch.incarnation, batch.base_lsn)));
+    let known = known.or(own.map(|own| (own.incarnation, own.base_lsn)));
     let (incarnation, base_lsn) = known.unwrap_or_default();
     let own = own.filter(|own| own.incarnation == incarnation);
     let file_end = candidate.file.bytes.min(u64::from(config.segment_bytes)) / BLOCK_BYTES as u64;
@@ -305,16 +307,22 @@ fn target(
     }
 }
 
-/// The first sound batch header of any use of a file whose own header says nothing.
+/// The first sound batch header of any use of a file. Behind a header that is sound it is one block away, or
+/// as much farther as the header of a later use may be longer; otherwise it is searched for.
 fn first_batch(
     candidate: &Candidate,
+    guide: Option<&Guide>,
     config: &LaneConfig,
     reader: &mut Reader<'_>,
 ) -> Result<Option<BatchHeader>, RecoverError> {
     let segment = candidate.file.segment;
     let (lane, end) = (config.lane, candidate.file.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
-    let until = end.min(HEADER_BYTES_MAX as u64 + u64::from(config.resync_bytes));
-    reader.open(segment, end);
+    let later_front = guide.map_or(BLOCK_BYTES, |guide| header_bytes(guide.listed.len() + 1)) as u64;
+    let until = match own_of(candidate) {
+        Some(own) => end.min(later_front.max(u64::from(own.bytes)) + BLOCK_BYTES as u64),
+        None => end.min(HEADER_BYTES_MAX as u64 + u64::from(config.resync_bytes)),
+    };
+    reader.open(segment, if own_of(candidate).is_some() { until } else { end });
     for offset in (BLOCK_BYTES as u64..until).step_by(BLOCK_BYTES) {
         match BatchHeader::decode(reader.bytes(offset, BLOCK_BYTES)) {
             Ok((batch, _)) => {
