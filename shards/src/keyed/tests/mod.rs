@@ -1,5 +1,6 @@
 //! The store of keyed records on a simulated disk.
 
 mod cases;
+mod faults;
 mod model;
 mod rig;

@@ -3,7 +3,7 @@
 
 use crate::format::Lsn;
 use crate::io::SegmentId;
-use crate::rig::{Kept, Rig, config};
+use crate::rig::{Kept, LANE, Rig, config};
 use crate::testing::Fault;
 use crate::{Kind, LaneConfig, RecordLoc, RecoveryCase};
 
@@ -76,6 +76,9 @@ fn what_a_killed_process_left_in_a_cache_does_not_count_twice() {
     rig.disk.inject(Fault::ErrorThenClean);
     let failed_first = rig.put(&[1; 100]);
     let kept = rig.put(&[2; 100]);
+    assert_eq!(failed_first.loc.segment, kept.loc.segment);
+    // Without the list in this header, nobody knows where the failed segment ended.
+    rig.disk.flip_bit(LANE, kept.loc.segment, 33, 0);
     let (report, found) = rig.reopen();
     assert_eq!(found, [failed_first, kept], "{report:?}");
 }
