@@ -341,3 +341,35 @@ fn records_behind_a_header_that_was_never_written_are_found() {
     assert_eq!(rig.get(shard(1)), got(sequence, &body(sequence, LONG)));
     rig.assert_counters();
 }
+
+/// Rule: an expired record that is kept as a tombstone counts as one, also when compaction has moved it.
+#[test]
+fn a_record_kept_as_a_tombstone_is_counted_as_one_wherever_it_is_copied() {
+    let mut rig = Rig::new(1);
+    put(&mut rig, 1, 1, LONG);
+    put(&mut rig, 1, 2, LONG);
+    let (class, second) = loc(&rig, 1);
+    let (hold, _) = rig.hold(shard(1));
+    let ticket = rig.store.extend(hold, 3, (START_S + 30 * DAY_S) as u32, b"lease").unwrap();
+    assert!(rig.stored(ticket));
+    // What the lease was for is lost; what that replaced is there again, for its own time.
+    rig.disk.flip_bit(class.lane(PARTITION), second.segment, u64::from(second.offset) + 3_000, 0);
+    rig.restart();
+    assert_eq!(rig.get(shard(1)), got(1, &body(1, LONG)));
+    let before = loc(&rig, 1);
+    rig.pass_hours(25);
+    assert_eq!(rig.get(shard(1)), Answer::Absent);
+    let mark = |rig: &Rig| {
+        let marks = &rig.store.families[Family::Shard.at()].marks;
+        marks.range(Prefix(1), Prefix(1)).next().map(|entry| unpack(entry.place))
+    };
+    assert_eq!(mark(&rig), Some(before), "it overrules what the lease was for");
+    let years = record(1, START_S + 400 * DAY_S, &[1; LONG]);
+    assert!((100..180).any(|key| rig.try_put(shard(key), &years).is_err()), "it is full");
+    (0..100).for_each(|_| rig.settle());
+    assert!(mark(&rig).is_some() && mark(&rig) != Some(before), "it was copied");
+    rig.assert_counters();
+    rig.pass_hours(30 * 24);
+    assert_eq!(mark(&rig), None);
+    rig.assert_counters();
+}
