@@ -2,5 +2,6 @@
 
 mod cases;
 mod faults;
+mod harm;
 mod model;
 mod rig;

@@ -73,6 +73,7 @@ fn what_a_failed_write_left_in_a_cache_is_not_what_was_acknowledged() {
 #[test]
 fn what_a_killed_process_left_in_a_cache_does_not_count_twice() {
     let mut rig = Rig::new(1);
+    let first = rig.put(&[0; 100]);
     rig.disk.inject(Fault::ErrorThenClean);
     let failed_first = rig.put(&[1; 100]);
     let kept = rig.put(&[2; 100]);
@@ -80,7 +81,7 @@ fn what_a_killed_process_left_in_a_cache_does_not_count_twice() {
     // Without the list in this header, nobody knows where the failed segment ended.
     rig.disk.flip_bit(LANE, kept.loc.segment, 33, 0);
     let (report, found) = rig.reopen();
-    assert_eq!(found, [failed_first, kept], "{report:?}");
+    assert_eq!(found, [first, failed_first, kept], "{report:?}");
 }
 
 /// Rule: one write is in flight; the next batch waits for its end, however long that takes.
@@ -124,26 +125,44 @@ fn a_segment_is_not_written_over_while_a_slow_read_of_it_is_under_way() {
     assert_eq!(rig.lane.parse_read(kept.loc, &buf).unwrap().payload, kept.payload);
 }
 
-/// Puts and releases records until the lane opens a segment that was used before; the write of that header
-/// ends as `fault` says. Gives a record of its new use.
-fn with_bad_header(rig: &mut Rig, fault: Fault) -> Kept {
+/// Puts and releases records until the lane opens a segment that was used before; the write of that header or
+/// that of the first batch behind it ends as said. Gives the record in that batch.
+fn opened_again(rig: &mut Rig, header: Option<Fault>, batch: Option<Fault>) -> Kept {
     let mut used: Vec<SegmentId> = Vec::new();
     loop {
         rig.append(Kind::Message, &[used.len() as u8; 3_000]).unwrap();
         rig.poll();
-        let opens = rig.disk.pending().iter().any(|op| op.sectors == 8 && used.contains(&op.segment));
-        let reopens = opens && rig.disk.pending().iter().any(|op| op.segment != used[used.len() - 1]);
-        if reopens {
-            rig.disk.inject(fault);
+        let written = rig.disk.pending().into_iter().find(|op| op.sectors > 0).unwrap();
+        let opens = used.contains(&written.segment) && used.last() != Some(&written.segment);
+        if opens {
+            header.into_iter().for_each(|fault| rig.disk.inject(fault));
+            while rig.disk.pending().contains(&written) {
+                rig.step();
+            }
+            batch.into_iter().for_each(|fault| rig.disk.inject(fault));
         }
         rig.drain();
         let kept = rig.committed.last().cloned().unwrap();
         used.push(kept.loc.segment);
-        if reopens {
+        if opens {
             return kept;
         }
         rig.lane.release(kept.loc, kept.kind);
     }
+}
+
+/// Stops the machine and reads the log back: what was acknowledged is found or named.
+fn assert_found_or_named(rig: &mut Rig, acknowledged: &[Kept]) {
+    rig.idle();
+    rig.disk.crash(|_| false);
+    let (report, found) = rig.reopen();
+    assert!(report.count(RecoveryCase::BadSegmentHeader) > 0, "{report:?}");
+    for kept in acknowledged {
+        let named = report.lost.iter().any(|lost| (lost.first..=lost.last).contains(&kept.lsn));
+        assert!(found.contains(kept) || named, "{:?} vanished: {report:?}", kept.lsn);
+    }
+    found.iter().for_each(|kept| rig.lane.release(kept.loc, kept.kind));
+    assert!(rig.put(b"new").lsn > acknowledged[acknowledged.len() - 1].lsn);
 }
 
 /// Rule: a batch of a use later than the newest header proves that use, also if the header of an earlier one
@@ -152,18 +171,19 @@ fn with_bad_header(rig: &mut Rig, fault: Fault) -> Kept {
 fn records_behind_a_header_that_was_never_written_are_found_or_named() {
     for fault in [Fault::LostWrite, Fault::MisdirectedWrite(16 << 10)] {
         let mut rig = around();
-        let kept = with_bad_header(&mut rig, fault);
+        let kept = opened_again(&mut rig, Some(fault), None);
         let next = rig.put(&[99; 100]);
         assert_eq!(next.loc.segment, kept.loc.segment);
-        rig.idle();
-        rig.disk.crash(|_| false);
-        let (report, found) = rig.reopen();
-        assert!(report.count(RecoveryCase::BadSegmentHeader) > 0, "{fault:?}: {report:?}");
-        for kept in [&kept, &next] {
-            let named = report.lost.iter().any(|lost| (lost.first..=lost.last).contains(&kept.lsn));
-            assert!(found.contains(kept) || named, "{fault:?}: {:?} vanished: {report:?}", kept.lsn);
-        }
-        found.iter().for_each(|kept| rig.lane.release(kept.loc, kept.kind));
-        assert!(rig.put(b"new").lsn > next.lsn, "{fault:?}");
+        assert_found_or_named(&mut rig, &[kept, next]);
     }
+}
+
+/// Rule: behind a damaged header a batch of a later use is searched for over those of earlier ones.
+#[test]
+fn a_first_batch_that_went_over_its_own_header_does_not_take_the_next_ones_with_it() {
+    let mut rig = around();
+    let kept = opened_again(&mut rig, None, Some(Fault::MisdirectedWrite(-(4 << 10))));
+    let next = rig.put(&[99; 100]);
+    assert_eq!(next.loc.segment, kept.loc.segment);
+    assert_found_or_named(&mut rig, &[kept, next]);
 }
