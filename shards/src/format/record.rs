@@ -133,6 +133,13 @@ pub fn parse(bytes: &[u8]) -> Option<RecordView<'_>> {
     })
 }
 
+/// LSN and whole length, without padding, that the header at the front of `bytes` claims. Nothing vouches for
+/// them.
+pub(crate) fn claims(bytes: &[u8]) -> Option<(Lsn, usize)> {
+    let header: &[u8; RECORD_HEADER_BYTES] = bytes.first_chunk()?;
+    Some((Lsn(u64_at(header, 16)), record_bytes(u32_at(header, 8) as usize)))
+}
+
 /// Parses the record at the front of `bytes`, which lies at `offset` of the use of a segment with `salt`;
 /// `None` if its checksum or its structure is wrong.
 pub fn parse_bound(bytes: &[u8], offset: u32, salt: u32) -> Option<RecordView<'_>> {

@@ -294,7 +294,7 @@ impl KeyedStore {
                 existing.live.is_some_and(|it| live.swing(prefix, it.place, it.place.with_due(due)))
             }
             Effect::Move { from: (tree, from) } => {
-                return self.swing_to_copy(family, tree, prefix, (from, place));
+                return self.swing_to_copy(family, (tree, kind), prefix, (from, place));
             }
         };
         if stands {

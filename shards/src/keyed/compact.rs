@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::buffer::AlignedBuf;
 use crate::format::Incarnation;
-use crate::format::record::RecordView;
+use crate::format::record::{Kind, RecordView};
 use crate::index::{Due, Place, Prefix};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
 use crate::keyed::change::{Appended, Effect};
@@ -360,10 +360,14 @@ impl KeyedStore {
     pub(super) fn swing_to_copy(
         &mut self,
         family: Family,
-        tree: Tree,
+        (tree, kind): (Tree, Kind),
         prefix: Prefix,
         (from, to): (Place, Place),
     ) {
+        let (class, loc) = unpack(to);
+        // An expired record that is kept as a tombstone is still what it was on disk, and was counted so.
+        self.lanes[class as usize].adopt(loc, tree.counted_as(family));
+        self.lanes[class as usize].release(loc, kind);
         let swung = self.families[family.at()].get_mut(tree).swing(prefix, from, to.with_due(from.due()));
         let (class, loc) = unpack(if swung { from } else { to });
         self.lanes[class as usize].release(loc, tree.counted_as(family));

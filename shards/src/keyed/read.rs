@@ -353,9 +353,15 @@ impl KeyedStore {
         .unwrap_or(Parsed::Damaged)
     }
 
+    /// The checksum of a head says that it is one, not that it is the one of this place.
     fn parse_head(&self, reading: &Reading, buf: &[u8]) -> Option<Parsed> {
-        let start = reading.loc().1.offset as usize % BLOCK_BYTES;
-        Head::of_record(buf.get(start..)?).map(Parsed::Head)
+        let (class, loc) = unpack(reading.at.1);
+        let lane = &self.lanes[class as usize];
+        let is_whole = loc.span_bytes() <= reading.loc().1.span_bytes();
+        let belongs = if is_whole { lane.parse_read(loc, buf).is_ok() } else { lane.may_begin(loc, buf) };
+        let start = loc.offset as usize % BLOCK_BYTES;
+        let head = Head::of_record(buf.get(start..)?).filter(|_| belongs);
+        head.map(Parsed::Head)
     }
 
     fn parse_whole(&self, reading: &Reading, buf: &[u8]) -> Option<Parsed> {

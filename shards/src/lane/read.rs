@@ -2,7 +2,7 @@
 
 use crate::buffer::AlignedBuf;
 use crate::format::Place;
-use crate::format::record::{RecordView, parse_bound, record_bytes};
+use crate::format::record::{RecordView, claims, parse_bound, record_bytes};
 use crate::io::{BLOCK_BYTES, DiskOp, OpId, SegmentId};
 use crate::lane::ops::OpClass;
 use crate::lane::segments::Role;
@@ -104,5 +104,16 @@ impl Lane {
         let record = parse_bound(bytes, loc.offset, place.salt()).ok_or(ReadError::Damaged(loc))?;
         let whole = record_bytes(record.payload.len()) == loc.len as usize;
         whole.then_some(record).ok_or(ReadError::Damaged(loc))
+    }
+
+    /// True if the first of the blocks of the record at `loc`, which stand at the front of `buf`, may be what
+    /// was written there in the present use of the segment. For whoever has only those: a record's checksum
+    /// takes all of it. What an earlier use left behind has an LSN below the first of this one.
+    pub fn may_begin(&self, loc: RecordLoc, buf: &[u8]) -> bool {
+        let Some(segment) = self.segments.get(loc.segment) else { return false };
+        let claimed = buf.get(loc.offset as usize % BLOCK_BYTES..).and_then(claims);
+        claimed.is_some_and(|(lsn, bytes)| {
+            bytes == loc.len as usize && (segment.base_lsn..=segment.last_lsn).contains(&lsn)
+        })
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! The newest sound header is the guide: it lists every segment that held live records when it was written,
 //! and no segment older than itself that it does not list can hold any. A segment whose own header is damaged
-//! is placed by the list, or else by the first batch found in it.
+//! is placed by the list, or else by the first batch of a later use found in it. So is one whose first batch is of
+//! such a use: the write of its header was reported as done and never happened.
 
 use std::collections::BTreeMap;
 
 use crate::buffer::AlignedBuf;
 use crate::format::batch::{BatchFault, BatchHeader};
-use crate::format::segment::{HEADER_BYTES_MAX, HeaderFault, SealedSegment, SegmentHeader};
+use crate::format::segment::{HEADER_BYTES_MAX, HeaderFault, SealedSegment, SegmentHeader, header_bytes};
 use crate::format::{Incarnation, Lsn, Place, SEGMENTS_MAX};
 use crate::io::{BLOCK_BYTES, SegmentFile, SegmentId, Volume};
 use crate::lane::config::LaneConfig;
@@ -235,9 +236,9 @@ fn place(
         inventory.targets.push(target(candidate, config, None, None));
         return Ok(());
     }
-    let first = if own.is_none() { first_batch(candidate, config, reader)? } else { None };
-    // A use that the guide does not know of is later than the guide, whatever was in the file before.
-    let later = first.filter(|batch| batch.incarnation > newest);
+    // A use that the guide does not know of is later than the guide, whatever was in the file before, and
+    // whatever a header says of that: the write of the later one may have been lost.
+    let later = later_batch(candidate, guide, config, reader)?;
     let begun = begun_after(candidate, newest);
     let listed = listed.filter(|_| later.is_none() && begun.is_none());
     match (&later, listed) {
@@ -274,7 +275,7 @@ fn free(
     inventory.segments.set(candidate.file.segment, Segment { incarnation, base_lsn, ..blank });
 }
 
-/// A target known by its own header, by the guide's list (which wins), or by a batch found in it.
+/// A target known by the guide's list, by a batch of a use that the guide does not know, or by its own header.
 fn target(
     candidate: &Candidate,
     config: &LaneConfig,
@@ -284,8 +285,8 @@ fn target(
     let segment = candidate.file.segment;
     let own = own_of(candidate);
     let known = listed.map(|entry| (entry.incarnation, entry.base_lsn));
-    let known = known.or(own.map(|own| (own.incarnation, own.base_lsn)));
     let known = known.or(batch.map(|batch| (batch.incarnation, batch.base_lsn)));
+    let known = known.or(own.map(|own| (own.incarnation, own.base_lsn)));
     let (incarnation, base_lsn) = known.unwrap_or_default();
     let own = own.filter(|own| own.incarnation == incarnation);
     let file_end = candidate.file.bytes.min(u64::from(config.segment_bytes)) / BLOCK_BYTES as u64;
@@ -305,22 +306,30 @@ fn target(
     }
 }
 
-/// The first sound batch header of any use of a file whose own header says nothing.
-fn first_batch(
+/// The first sound batch header of a use of a file that is later than the guide. Behind a header that is sound
+/// it is one block away, or as much farther as the header of a later use may be longer. Behind one that is not
+/// it is searched for: what destroyed the header may have taken the first batches with it.
+fn later_batch(
     candidate: &Candidate,
+    guide: Option<&Guide>,
     config: &LaneConfig,
     reader: &mut Reader<'_>,
 ) -> Result<Option<BatchHeader>, RecoverError> {
-    let segment = candidate.file.segment;
-    let (lane, end) = (config.lane, candidate.file.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
-    let until = end.min(HEADER_BYTES_MAX as u64 + u64::from(config.resync_bytes));
-    reader.open(segment, end);
+    let (lane, segment) = (config.lane, candidate.file.segment);
+    let newest = guide.map_or(Incarnation(0), |guide| guide.incarnation);
+    let front = guide.map_or(BLOCK_BYTES, |guide| header_bytes(guide.listed.len() + 1)) as u64;
+    let end = candidate.file.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+    let until = match own_of(candidate) {
+        Some(own) => end.min(front.max(u64::from(own.bytes)) + BLOCK_BYTES as u64),
+        None => end.min(HEADER_BYTES_MAX as u64 + u64::from(config.resync_bytes)),
+    };
+    reader.open(segment, until);
     for offset in (BLOCK_BYTES as u64..until).step_by(BLOCK_BYTES) {
         match BatchHeader::decode(reader.bytes(offset, BLOCK_BYTES)) {
             Ok((batch, _)) => {
                 let incarnation = batch.incarnation;
                 let place = Place { store: config.store, lane, segment, incarnation };
-                if batch.is_at(&place, offset as u32) {
+                if batch.is_at(&place, offset as u32) && incarnation > newest {
                     return Ok(Some(batch));
                 }
             }

@@ -5,55 +5,21 @@
 //! order. A [`SimDisk::crash`] applies an arbitrary subset of the sectors of the pending writes and drops
 //! every operation; what completed is kept. The same object then serves as the [`Volume`] of the restarted
 //! process.
+//!
+//! What goes wrong with single operations is a [`Fault`]. A slow one is held back while later ones complete:
+//! [`SimDisk::hold_back`]. What happens to data at rest: [`SimDisk::rot`], [`SimDisk::wear_out`].
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use crate::checksum::crc32c;
 use crate::io::{BLOCK_BYTES, DiskDone, DiskOp, Errno, LaneId, OpId, SegmentFile, SegmentId, Volume};
-use crate::testing::Rng;
+use crate::testing::medium::Medium;
+use crate::testing::{Fault, Rng, SECTOR_BYTES};
 
-/// What a crash keeps or loses as one.
-pub const SECTOR_BYTES: usize = 512;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
-
-/// What shall go wrong with the next operation of a class. Faults of one class are used up in the order
-/// injected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The write fails with EIO; a random part of its sectors was changed.
-    WriteError,
-    /// The write fails with EIO although all of it was written.
-    ErrorAfterWrite,
-    /// The write reports one block less than asked; only that much was changed.
-    ShortWrite,
-    /// The write reports success and changed nothing.
-    LostWrite,
-    /// The write reports success and went this many bytes too far (or too near), in the same file.
-    MisdirectedWrite(i64),
-    /// The read fails with EIO.
-    ReadError,
-    /// The preparation fails with ENOSPC.
-    NoSpace,
-}
-
-impl Fault {
-    fn is_for(self, op: &DiskOp) -> bool {
-        match self {
-            Self::WriteError
-            | Self::ErrorAfterWrite
-            | Self::ShortWrite
-            | Self::LostWrite
-            | Self::MisdirectedWrite(_) => {
-                matches!(op, DiskOp::Write { .. })
-            }
-            Self::ReadError => matches!(op, DiskOp::Read { .. }),
-            Self::NoSpace => matches!(op, DiskOp::Prepare { .. }),
-        }
-    }
-}
 
 /// An operation that was submitted and has not completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,14 +36,21 @@ pub struct PendingOp {
 
 type File = (LaneId, SegmentId);
 
+/// An operation, and how many others are to complete before it.
+struct Waiting {
+    op: DiskOp,
+    held: u64,
+}
+
 /// The disk.
 pub struct SimDisk {
-    files: RefCell<BTreeMap<File, Vec<u8>>>,
+    files: RefCell<BTreeMap<File, Medium>>,
     meta: RefCell<BTreeMap<String, Vec<u8>>>,
-    unreadable: BTreeSet<(LaneId, SegmentId, u64)>,
-    pending: VecDeque<DiskOp>,
+    pending: VecDeque<Waiting>,
     faults: VecDeque<Fault>,
     syncs: Cell<u64>,
+    /// Rises with each read and each operation that completed.
+    now: Cell<u64>,
     rng: Rng,
     trace: u64,
 }
@@ -88,10 +61,10 @@ impl SimDisk {
         Self {
             files: RefCell::default(),
             meta: RefCell::default(),
-            unreadable: BTreeSet::new(),
             pending: VecDeque::new(),
             faults: VecDeque::new(),
             syncs: Cell::new(0),
+            now: Cell::new(0),
             rng: Rng::new(seed),
             trace: 0,
         }
@@ -110,22 +83,24 @@ impl SimDisk {
             DiskOp::Prepare { segment, size, .. } => [3, u64::from(segment.0), *size, 0],
         };
         seen.into_iter().for_each(|number| self.mix(number));
-        self.pending.push_back(op);
+        self.pending.push_back(Waiting { op, held: 0 });
     }
 
     /// The operations that wait, oldest first.
     pub fn pending(&self) -> Vec<PendingOp> {
-        let describe = |waiting: &DiskOp| {
-            let (lane, segment, op) = identity(waiting);
-            let sectors = if let DiskOp::Write { len, .. } = waiting { len / SECTOR_BYTES } else { 0 };
+        let describe = |waiting: &Waiting| {
+            let (lane, segment, op) = identity(&waiting.op);
+            let sectors = if let DiskOp::Write { len, .. } = waiting.op { len / SECTOR_BYTES } else { 0 };
             PendingOp { lane, segment, op, sectors }
         };
         self.pending.iter().map(describe).collect()
     }
 
-    /// Completes the operation at `index` of [`SimDisk::pending`]; `None` if there is none.
+    /// Completes the operation at `index` of [`SimDisk::pending`], also if it is held back; `None` if there is
+    /// none.
     pub fn complete(&mut self, index: usize) -> Option<DiskDone> {
-        let op = self.pending.remove(index)?;
+        let op = self.pending.remove(index)?.op;
+        self.pending.iter_mut().for_each(|waiting| waiting.held = waiting.held.saturating_sub(1));
         let fault = self.faults.iter().position(|fault| fault.is_for(&op));
         let fault = fault.and_then(|index| self.faults.remove(index));
         let done = self.execute(op, fault);
@@ -135,11 +110,32 @@ impl SimDisk {
         Some(done)
     }
 
-    /// Completes an operation that the seed picks.
+    /// Completes an operation that the seed picks among those that are not held back, or among all if no
+    /// other is left: what is slow ends, too.
     pub fn complete_any(&mut self) -> Option<DiskDone> {
-        let count = self.pending.len() as u64;
-        let index = if count == 0 { 0 } else { self.rng.below(count) as usize };
+        let is_free = |index: &usize| self.pending[*index].held == 0;
+        let mut ready: Vec<usize> = (0..self.pending.len()).filter(is_free).collect();
+        if ready.is_empty() {
+            ready = (0..self.pending.len()).collect();
+        }
+        let index = if ready.is_empty() { 0 } else { ready[self.rng.below(ready.len() as u64) as usize] };
         self.complete(index)
+    }
+
+    /// Lets the operation at `index` of [`SimDisk::pending`] wait until so many others completed.
+    pub fn hold_back(&mut self, index: usize, completions: u64) {
+        if let Some(waiting) = self.pending.get_mut(index) {
+            waiting.held = completions;
+        }
+    }
+
+    /// Holds back one operation that the seed picks.
+    pub fn hold_back_any(&mut self, completions: u64) {
+        let count = self.pending.len() as u64;
+        if count > 0 {
+            let index = self.rng.below(count) as usize;
+            self.hold_back(index, completions);
+        }
     }
 
     /// Makes the next operation of the fault's class fail.
@@ -154,21 +150,57 @@ impl SimDisk {
 
     /// Flips one bit of a segment.
     pub fn flip_bit(&mut self, lane: LaneId, segment: SegmentId, offset: u64, bit: u8) {
-        if let Some(file) = self.files.get_mut().get_mut(&(lane, segment)) {
-            file[offset as usize] ^= 1 << (bit & 7);
+        if let Some(file) = self.file(lane, segment) {
+            file.flip_bit(offset, bit);
         }
     }
 
     /// Overwrites bytes of a segment behind everyone's back.
     pub fn overwrite(&mut self, lane: LaneId, segment: SegmentId, offset: u64, bytes: &[u8]) {
-        if let Some(file) = self.files.get_mut().get_mut(&(lane, segment)) {
-            file[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
+        if let Some(file) = self.file(lane, segment) {
+            file.overwrite(offset, bytes);
         }
     }
 
     /// Makes one block unreadable, until it is overwritten.
     pub fn make_unreadable(&mut self, lane: LaneId, segment: SegmentId, offset: u64) {
-        self.unreadable.insert((lane, segment, offset / BLOCK_BYTES as u64));
+        if let Some(file) = self.file(lane, segment) {
+            file.make_unreadable(offset as usize / BLOCK_BYTES);
+        }
+    }
+
+    /// Flips a bit that the seed picks, in a block that was ever written; says where. `None` if there is none.
+    pub fn rot(&mut self) -> Option<(LaneId, SegmentId, u64)> {
+        let (lane, segment, block) = self.pick(u64::MAX)?;
+        let offset = block + self.rng.below(BLOCK_BYTES as u64);
+        let bit = self.rng.below(8) as u8;
+        self.flip_bit(lane, segment, offset, bit);
+        Some((lane, segment, offset))
+    }
+
+    /// Makes a block unreadable that the seed picks among those that were written, and neither written nor
+    /// read during the last `operations`; says where. `None` if there is none: what is read often is known to
+    /// be readable.
+    pub fn wear_out(&mut self, operations: u64) -> Option<(LaneId, SegmentId, u64)> {
+        let since = self.now.get().saturating_sub(operations);
+        let (lane, segment, block) = self.pick(since)?;
+        self.make_unreadable(lane, segment, block);
+        Some((lane, segment, block))
+    }
+
+    /// A block that was written and not touched since `since`, by its offset.
+    fn pick(&mut self, since: u64) -> Option<(LaneId, SegmentId, u64)> {
+        let files = self.files.get_mut().iter();
+        let blocks = files.flat_map(|((lane, segment), file)| {
+            file.untouched_since(since).map(|block| (*lane, *segment, (block * BLOCK_BYTES) as u64))
+        });
+        let blocks: Vec<_> = blocks.collect();
+        let count = blocks.len() as u64;
+        (count > 0).then(|| blocks[self.rng.below(count) as usize])
+    }
+
+    fn file(&mut self, lane: LaneId, segment: SegmentId) -> Option<&mut Medium> {
+        self.files.get_mut().get_mut(&(lane, segment))
     }
 
     /// Removes a segment file.
@@ -178,7 +210,7 @@ impl SimDisk {
 
     /// Cuts a segment file short.
     pub fn truncate(&mut self, lane: LaneId, segment: SegmentId, bytes: usize) {
-        if let Some(file) = self.files.get_mut().get_mut(&(lane, segment)) {
+        if let Some(file) = self.file(lane, segment) {
             file.truncate(bytes);
         }
     }
@@ -188,8 +220,9 @@ impl SimDisk {
     /// left.
     pub fn crash(&mut self, mut keep: impl FnMut(usize) -> bool) {
         let mut number = 0;
-        for op in std::mem::take(&mut self.pending) {
-            match op {
+        self.files.get_mut().values_mut().for_each(Medium::stop);
+        for waiting in std::mem::take(&mut self.pending) {
+            match waiting.op {
                 DiskOp::Write { lane, segment, offset, buf, len, .. } => {
                     for (index, sector) in buf[..len].chunks(SECTOR_BYTES).enumerate() {
                         if keep(number) {
@@ -200,7 +233,7 @@ impl SimDisk {
                 }
                 DiskOp::Prepare { lane, segment, size, .. } => {
                     if keep(number) {
-                        self.files.get_mut().insert((lane, segment), vec![0; size as usize]);
+                        self.files.get_mut().insert((lane, segment), Medium::zeroed(size as usize));
                     }
                     number += 1;
                 }
@@ -238,10 +271,7 @@ impl SimDisk {
                 DiskDone { lane, op, result, buf: Some(buf) }
             }
             DiskOp::Read { lane, segment, offset, mut buf, len, op } => {
-                let read = match fault {
-                    Some(_) => Err(io::Error::from_raw_os_error(EIO)),
-                    None => self.read_at(lane, segment, offset, &mut buf[..len]),
-                };
+                let read = self.execute_read((lane, segment), offset, &mut buf[..len], fault);
                 let result = read.map_err(|error| Errno(error.raw_os_error().unwrap_or(EIO)));
                 DiskDone { lane, op, result, buf: Some(buf) }
             }
@@ -249,11 +279,32 @@ impl SimDisk {
                 let result = if fault.is_some() {
                     Err(Errno(ENOSPC))
                 } else {
-                    self.files.get_mut().insert((lane, segment), vec![0; size as usize]);
+                    self.files.get_mut().insert((lane, segment), Medium::zeroed(size as usize));
                     Ok(0)
                 };
                 DiskDone { lane, op, result, buf: None }
             }
+        }
+    }
+
+    fn execute_read(
+        &self,
+        (lane, segment): File,
+        offset: u64,
+        into: &mut [u8],
+        fault: Option<Fault>,
+    ) -> io::Result<usize> {
+        match fault {
+            None => self.read_at(lane, segment, offset, into),
+            Some(Fault::MisdirectedRead(by)) => {
+                self.read_at(lane, segment, offset.saturating_add_signed(by), into)
+            }
+            Some(Fault::StaleRead) => {
+                let files = self.files.borrow();
+                let file = files.get(&(lane, segment)).ok_or(io::ErrorKind::NotFound)?;
+                Ok(file.read_stale(offset, into))
+            }
+            Some(_) => Err(io::Error::from_raw_os_error(EIO)),
         }
     }
 
@@ -270,6 +321,12 @@ impl SimDisk {
             Some(Fault::LostWrite) => {}
             Some(Fault::ErrorAfterWrite) => {
                 self.write(lane, segment, offset, bytes);
+                return Err(Errno(EIO));
+            }
+            Some(Fault::ErrorThenClean) => {
+                if let Some(file) = self.file(lane, segment) {
+                    file.seem_to_write(offset, bytes);
+                }
                 return Err(Errno(EIO));
             }
             Some(Fault::MisdirectedWrite(by)) => {
@@ -294,13 +351,15 @@ impl SimDisk {
 
     /// Writes what lies within the file.
     fn write(&mut self, lane: LaneId, segment: SegmentId, offset: u64, bytes: &[u8]) {
-        let Some(file) = self.files.get_mut().get_mut(&(lane, segment)) else { return };
-        let start = (offset as usize).min(file.len());
-        let end = (start + bytes.len()).min(file.len());
-        file[start..end].copy_from_slice(&bytes[..end - start]);
-        for block in start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES) {
-            self.unreadable.remove(&(lane, segment, block as u64));
+        let now = self.tick();
+        if let Some(file) = self.file(lane, segment) {
+            file.write(offset, bytes, now);
         }
+    }
+
+    fn tick(&self) -> u64 {
+        self.now.set(self.now.get() + 1);
+        self.now.get()
     }
 }
 
@@ -322,17 +381,10 @@ impl Volume for SimDisk {
     }
 
     fn read_at(&self, lane: LaneId, segment: SegmentId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let files = self.files.borrow();
-        let file = files.get(&(lane, segment)).ok_or(io::ErrorKind::NotFound)?;
-        let start = (offset as usize).min(file.len());
-        let end = (start + buf.len()).min(file.len());
-        let blocks = (start / BLOCK_BYTES) as u64..end.div_ceil(BLOCK_BYTES) as u64;
-        if self.unreadable.range((lane, segment, blocks.start)..(lane, segment, blocks.end)).next().is_some()
-        {
-            return Err(io::Error::from_raw_os_error(EIO));
-        }
-        buf[..end - start].copy_from_slice(&file[start..end]);
-        Ok(end - start)
+        let now = self.tick();
+        let mut files = self.files.borrow_mut();
+        let file = files.get_mut(&(lane, segment)).ok_or(io::ErrorKind::NotFound)?;
+        file.read(offset, buf, now).ok_or_else(|| io::Error::from_raw_os_error(EIO))
     }
 
     fn sync_segment(&self, _lane: LaneId, _segment: SegmentId) -> io::Result<()> {
@@ -345,7 +397,7 @@ impl Volume for SimDisk {
         if files.contains_key(&(lane, segment)) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        files.insert((lane, segment), vec![0; bytes as usize]);
+        files.insert((lane, segment), Medium::zeroed(bytes as usize));
         Ok(())
     }
 

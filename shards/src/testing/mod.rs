@@ -3,7 +3,15 @@
 //! Everything is decided by a seed or by the caller, so that a run can be repeated exactly.
 
 mod disk;
+mod fault;
+mod medium;
 mod rng;
+#[cfg(test)]
+mod tests;
 
-pub use disk::{Fault, PendingOp, SECTOR_BYTES, SimDisk};
+pub use disk::{PendingOp, SimDisk};
+pub use fault::Fault;
 pub use rng::Rng;
+
+/// What a crash keeps or loses as one.
+pub const SECTOR_BYTES: usize = 512;

@@ -274,7 +274,8 @@ impl LastWord {
                 let live = Seen { hour: live.hour.max(lease.hour), ..*live };
                 Self { live: Some(live), lease: Some(lease), tombstone: None, ..self }
             }
-            None => self,
+            // The record that counted is lost. What came before it does not count for that.
+            None => Self { live: None, lease: None, tombstone: Some(lease), ..self },
         }
     }
 

@@ -2,5 +2,7 @@
 
 mod cases;
 mod checkpoint;
+mod faults;
+mod harm;
 mod model;
 mod rig;

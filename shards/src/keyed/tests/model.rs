@@ -3,29 +3,34 @@
 //! The model knows what was acknowledged of each key, and what was under way when the machine stopped: after
 //! a restart either of the two may be there, whole; from then on it counts as acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rig::*;
 use crate::keyed::{Begun, Event, Hold, KeyedConfig, LookupError, Ticket};
 use crate::testing::{Fault, Rng};
 
-const KEYS: u64 = 24;
+pub(super) const KEYS: u64 = 24;
 
 /// What a key holds: sequence, hour from which it is gone, length of its body. Nothing, if it was deleted.
-type Value = Option<(u64, u64, usize)>;
+pub(super) type Value = Option<(u64, u64, usize)>;
 
 #[derive(Default)]
-struct Model {
-    acknowledged: BTreeMap<u64, Value>,
+pub(super) struct Model {
+    pub acknowledged: BTreeMap<u64, Value>,
+    /// Everything that was ever asked for of a key: sequence and length of the body.
+    pub history: BTreeMap<u64, Vec<(u64, usize)>>,
+    /// Keys of which a record was named as lost since the last thing acknowledged of them. What it replaced
+    /// may come back.
+    pub doubtful: BTreeSet<u64>,
     /// Hour until which something overrules earlier records, so that what is put later lives as long.
     held_until: BTreeMap<u64, u64>,
     under_way: BTreeMap<Ticket, (u64, Value, u64)>,
     /// Refused since the last thing acknowledged of that key; may be there after a restart.
-    refused: Vec<(u64, Value, u64)>,
+    pub refused: Vec<(u64, Value, u64)>,
 }
 
 impl Model {
-    fn value(&self, key: u64, hour: u64) -> Value {
+    pub fn value(&self, key: u64, hour: u64) -> Value {
         self.acknowledged.get(&key).copied().flatten().filter(|(_, until, _)| *until > hour)
     }
 
@@ -34,22 +39,23 @@ impl Model {
         self.acknowledged.insert(key, value);
         self.held_until.insert(key, until);
         self.refused.retain(|(of, ..)| *of != key);
+        self.doubtful.remove(&key);
     }
 }
 
-fn body_of(key: u64, sequence: u64, bytes: usize) -> Vec<u8> {
+pub(super) fn body_of(key: u64, sequence: u64, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (key * 31 + sequence * 7 + at as u64) as u8).collect()
 }
 
-struct Run {
-    rig: Rig,
-    model: Model,
-    rng: Rng,
+pub(super) struct Run {
+    pub rig: Rig,
+    pub model: Model,
+    pub rng: Rng,
     sequence: u64,
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let config = KeyedConfig {
             segments_max: 14 + (seed % 4) as u32 * 6,
             checkpoint_bytes_min: 20_000 << (seed % 5),
@@ -58,12 +64,12 @@ impl Run {
         Self { rig: Rig::with(seed, config), model: Model::default(), rng: Rng::new(seed), sequence: 0 }
     }
 
-    fn hour(&self) -> u64 {
+    pub fn hour(&self) -> u64 {
         self.rig.now_s / 3_600
     }
 
     /// Begins a random change of a random key; the answer to a lookup is waited for.
-    fn change(&mut self) {
+    pub fn change(&mut self) {
         let key = self.rng.below(KEYS);
         let hold = match self.rig.store.begin(shard(key)) {
             Ok(Begun::Held(hold)) => hold,
@@ -103,6 +109,7 @@ impl Run {
         };
         match asked {
             Ok(ticket) => {
+                self.model.history.entry(key).or_default().extend(value.map(|(of, _, bytes)| (of, bytes)));
                 self.model.under_way.insert(ticket, (key, value, held_until));
             }
             Err((_, hold)) => store.release(hold),
@@ -130,8 +137,8 @@ impl Run {
         }
     }
 
-    /// Takes note of what became durable or was refused.
-    fn digest(&mut self) {
+    /// Takes note of what became durable, was refused, or was named as lost.
+    pub fn digest(&mut self) {
         let model = &mut self.model;
         self.rig.events.retain(|event| match event {
             Event::Stored { ticket } => {
@@ -143,6 +150,10 @@ impl Run {
                 let held = model.held_until.entry(key).or_default();
                 *held = (*held).max(until);
                 model.refused.push((key, value, until));
+                false
+            }
+            Event::Lost { prefix, .. } => {
+                model.doubtful.insert(prefix.0);
                 false
             }
             Event::DiskTrouble { .. } => false,
@@ -179,8 +190,13 @@ impl Run {
     }
 
     /// Two of what was under way may look alike and live differently long: what is there now says.
-    fn refine(&mut self, key: u64) {
-        let (hold, existing) = self.rig.hold(shard(key));
+    pub fn refine(&mut self, key: u64) {
+        let Some((hold, existing)) = self.rig.try_hold(shard(key)) else {
+            // Nobody can know what is there, or for how long.
+            self.model.doubtful.insert(key);
+            self.model.held_until.insert(key, 0);
+            return;
+        };
         self.rig.store.release(hold);
         let until = u64::from(existing.expires_s()).div_ceil(3_600);
         self.model.held_until.insert(key, until);
@@ -191,29 +207,39 @@ impl Run {
 
     fn step(&mut self) {
         match self.rng.below(400) {
+            390..397 => {
+                let faults = [
+                    Fault::WriteError,
+                    Fault::ErrorAfterWrite,
+                    Fault::ErrorThenClean,
+                    Fault::ShortWrite,
+                    Fault::NoSpace,
+                    Fault::ReadError,
+                ];
+                self.rig.disk.inject(faults[self.rng.below(6) as usize]);
+                self.digest();
+            }
+            397.. => {
+                self.rig.disk.crash_at_random();
+                self.digest();
+                self.rig.restart();
+                self.check();
+            }
+            choice => self.calm_step(choice),
+        }
+    }
+
+    /// A step in which nothing goes wrong; `choice` is below 390.
+    pub fn calm_step(&mut self, choice: u64) {
+        match choice {
             0..200 => self.change(),
             200..380 => {
                 self.rig.now_us += self.rng.below(3_000);
                 self.rig.poll();
                 self.rig.step();
             }
-            380..390 => self.rig.pass_time(self.rng.below(5)),
-            390..397 => {
-                let faults = [
-                    Fault::WriteError,
-                    Fault::ErrorAfterWrite,
-                    Fault::ShortWrite,
-                    Fault::NoSpace,
-                    Fault::ReadError,
-                ];
-                self.rig.disk.inject(faults[self.rng.below(5) as usize]);
-            }
-            _ => {
-                self.rig.disk.crash_at_random();
-                self.digest();
-                self.rig.restart();
-                self.check();
-            }
+            380..388 => self.rig.pass_time(self.rng.below(5)),
+            _ => self.rig.disk.hold_back_any(self.rng.below(40)),
         }
         self.digest();
     }

@@ -136,6 +136,11 @@ impl Rig {
 
     /// Holds a key as soon as nobody moves it.
     pub fn hold(&mut self, identity: Identity) -> (Hold, Existing) {
+        self.try_hold(identity).expect("the disk says what there is of it")
+    }
+
+    /// As [`Rig::hold`]; `None` if the disk does not say what there is of the key.
+    pub fn try_hold(&mut self, identity: Identity) -> Option<(Hold, Existing)> {
         let mut attempts = 0;
         let begun = loop {
             match self.store.begin(identity) {
@@ -148,18 +153,17 @@ impl Rig {
             Begun::Held(hold) => hold,
             Begun::Reading(wanted) => {
                 self.settle();
-                let at = self
-                    .events
-                    .iter()
-                    .position(|e| matches!(e, Event::Held { ticket, .. } if *ticket == wanted));
-                match at.map(|at| self.events.remove(at)) {
-                    Some(Event::Held { hold, .. }) => hold,
-                    other => panic!("not held: {other:?} {:?}", self.events),
-                }
+                let is_it = |event: &Event| match event {
+                    Event::Held { ticket, .. } | Event::LookupFailed { ticket, .. } => *ticket == wanted,
+                    _ => false,
+                };
+                let at = self.events.iter().position(is_it).expect("a lookup ends");
+                let Event::Held { hold, .. } = self.events.remove(at) else { return None };
+                hold
             }
         };
         let existing = self.store.existing(&hold);
-        (hold, existing)
+        Some((hold, existing))
     }
 
     pub fn stored(&mut self, wanted: Ticket) -> bool {

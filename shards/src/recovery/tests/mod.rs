@@ -2,6 +2,7 @@
 
 mod cases;
 mod crash;
+mod faults;
 mod long_batches;
 mod long_headers;
 mod model;

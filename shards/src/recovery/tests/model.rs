@@ -118,9 +118,11 @@ impl World {
             85..90 => self.relocate(),
             90..94 => self.rig.now_us += self.rng.below(30_000),
             94 => self.rig.now_us += 1_000_000,
+            95 if self.rng.one_in(4) => self.rig.disk.inject(Fault::ErrorThenClean),
             95 => self.rig.disk.inject(Fault::WriteError),
             96 if self.rng.one_in(3) => self.rig.disk.inject(Fault::NoSpace),
             97 if self.rng.one_in(2) => self.restart(),
+            98 => self.rig.disk.hold_back_any(self.rng.below(20)),
             _ => {}
         }
         if self.rig.refused.is_some() {
