@@ -16,9 +16,8 @@ const BODY_BYTES: usize = 4 << 10;
 const DEPTH: usize = 64;
 /// Share of the closed loop's rate at which the open loop runs.
 const RATE_SHARE: f64 = 0.3;
-/// How often everything is overwritten before the measurement, so that what compaction finds is what it would
-/// find in a store of any age.
-const OVERWRITTEN: f64 = 1.5;
+/// Segments of the store that is filled: with fewer than a hundred it would refuse records at this fill.
+const SEGMENTS: u32 = 110;
 /// Open loops begin with as much as this before they count.
 const WARM_UP: Duration = Duration::from_millis(500);
 
@@ -27,13 +26,22 @@ struct Plan {
     full: Sizes,
     roomy: Sizes,
     time: Duration,
+    /// How often everything is overwritten before the measurement, so that what compaction finds is what it
+    /// would find in a store of any age.
+    overwritten: f64,
 }
 
 impl Plan {
     fn new(effort: &Effort) -> Self {
-        let sizes = |segments| Sizes { segment_bytes: 20 << 20, segments };
-        let millis = if effort.quick { 2_000 } else { 10_000 };
-        Self { full: sizes(110), roomy: sizes(270), time: Duration::from_millis(millis) }
+        let sizes = |(mib, batch_buffers): (u32, usize), segments| Sizes {
+            segment_bytes: mib << 20,
+            segments,
+            batch_buffers,
+        };
+        let (each, millis, overwritten) =
+            if effort.quick { ((6, 4), 2_000, 1.0) } else { ((16, 8), 10_000, 1.5) };
+        let time = Duration::from_millis(millis);
+        Self { full: sizes(each, SEGMENTS), roomy: sizes(each, 5 * SEGMENTS / 2), time, overwritten }
     }
 
     /// As many records as fill the smaller store to four fifths.
@@ -82,7 +90,7 @@ fn pass(bench: &Bench, plan: &Plan, say: &dyn Fn(&str)) -> Result<Pass> {
     };
     say(&format!("{NAME}: the same at 80 % fill, {rate:.0}/s"));
     let (_depot, station) = fill(plan.full)?;
-    let overwritten = (records as f64 * OVERWRITTEN) as u64;
+    let overwritten = (records as f64 * plan.overwritten) as u64;
     let wearing = station.work(work(Op::Overwrite, Pacing::Closed(DEPTH), u64::MAX, overwritten))?;
     let compacting = open(&station, rate)?;
     station.stop()?;

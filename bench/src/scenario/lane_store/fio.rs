@@ -70,7 +70,7 @@ impl Fio {
             .arg(format!("--runtime={}ms", job.time.as_millis()));
         match job.pattern {
             Pattern::DurableWrite => command.args(["--rw=write", "--sync=dsync", "--overwrite=1"]),
-            Pattern::RandomRead => command.args(["--rw=randread", "--readonly"]),
+            Pattern::RandomRead => command.args(["--rw=randread", "--readonly", "--blockalign=4k"]),
         };
         let child = bench.processors.on(&[bench.processors.server], || {
             let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();

@@ -20,7 +20,7 @@ const BLOCKS: [usize; 2] = [4 << 10, 8 << 10];
 /// Runs it.
 pub fn run(bench: &Bench, effort: &Effort, fio: Option<&Fio>, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let (segments, time) = if effort.quick { (10, 700) } else { (22, 3_000) };
-    let (sizes, time) = (Sizes { segment_bytes: 256 << 20, segments }, Duration::from_millis(time));
+    let (sizes, time) = (Sizes::whole(segments), Duration::from_millis(time));
     let records = sizes.usable_bytes() * 8 / 10 / (BODY_BYTES + 256) as u64;
     say(&format!("{NAME}: putting {records} records of {}, to be read", size(BODY_BYTES)));
     let depot = Depot::new(bench, sizes)?;
@@ -58,7 +58,7 @@ fn rows(records: u64, ours: &[Outcome], theirs: &[Vec<Measured>; BLOCKS.len()]) 
         let row = row(measure, "1/s", stat(ours, Outcome::rate), peer, target);
         let note = match is_body {
             true => ours.last().map_or(String::new(), Outcome::shares),
-            false => "a record of this body lies in two or three blocks of 4 KiB".into(),
+            false => "a record of this body lies in two blocks of 4 KiB, one in 64 in three; fio's begin at any block, too".into(),
         };
         rows.extend(row.map(|row| row.noted(note, is_disturbed(ours))));
     }

@@ -67,13 +67,12 @@ struct Plan {
 
 impl Plan {
     fn new(effort: &Effort) -> Self {
-        let sizes = |segments| Sizes { segment_bytes: 256 << 20, segments };
         if effort.quick {
-            let time = Duration::from_millis(350);
-            return Self { depths: &[1, 16, 64], sizes: sizes(12), time, bytes: 1 << 30 };
+            let time = Duration::from_millis(250);
+            return Self { depths: &[1, 16, 64], sizes: Sizes::whole(10), time, bytes: 1 << 30 };
         }
         let time = Duration::from_millis(1_500);
-        Self { depths: &[1, 4, 16, 64, 256], sizes: sizes(24), time, bytes: 4 << 30 }
+        Self { depths: &[1, 4, 16, 64, 256], sizes: Sizes::whole(24), time, bytes: 4 << 30 }
     }
 }
 
@@ -82,7 +81,8 @@ pub fn points(bench: &Bench, effort: &Effort, fio: Option<&Fio>, say: &dyn Fn(&s
     let plan = Plan::new(effort);
     say(&format!("{NAME}: making {} segments", plan.sizes.segments));
     let depot = Depot::new(bench, plan.sizes)?;
-    let yardstick = fio.map(|fio| Ok::<_, BenchError>((fio, Blank::new(bench, 2 << 30)?))).transpose()?;
+    let yardstick =
+        fio.map(|fio| Ok::<_, BenchError>((fio, Blank::new(bench, plan.bytes / 2)?))).transpose()?;
     let station = depot.open(bench, 0)?;
     let mut points = Vec::new();
     for bytes in SIZES {

@@ -18,11 +18,10 @@ const INDEX_BYTES: f64 = 32.0;
 /// Runs it.
 pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let records = effort.records;
-    let segment_bytes = 256 << 20;
     // Half as many segments again as the records take.
-    let segments = (records * record_bytes(BODY_BYTES) as u64 * 3 / 2 / u64::from(segment_bytes)) as u32 + 8;
+    let segments = (records * record_bytes(BODY_BYTES) as u64 * 3 / 2 / (256 << 20)) as u32 + 8;
     say(&format!("{NAME}: putting {records} records, to be read back"));
-    let depot = Depot::new(bench, Sizes { segment_bytes, segments })?;
+    let depot = Depot::new(bench, Sizes::whole(segments))?;
     let station = depot.open(bench, 0)?;
     let until = Until { us: u64::MAX, operations: records };
     let put = Work { op: Op::Put, body_bytes: BODY_BYTES, pacing: Pacing::Closed(4_096), until };

@@ -22,7 +22,6 @@ use crate::server::Bench;
 const PARTITION: LaneId = LaneId(0);
 /// Segments of each class that the records are not of: none of them is used.
 const OTHER_SEGMENTS: u32 = 2;
-const BATCH_BUFFERS: usize = 16;
 const LOOKUPS_MAX: usize = 256;
 const ENTRIES_MAX: u64 = 32 << 20;
 
@@ -33,9 +32,16 @@ pub struct Sizes {
     pub segment_bytes: u32,
     /// Segments of all classes.
     pub segments: u32,
+    /// Batch buffers of each class. They must all fit into a segment.
+    pub batch_buffers: usize,
 }
 
 impl Sizes {
+    /// So many segments of the size that nodes have, and as many buffers as there may be.
+    pub fn whole(segments: u32) -> Self {
+        Self { segment_bytes: 256 << 20, segments, batch_buffers: 16 }
+    }
+
     /// What the partition takes before it calls itself full: its own measure.
     pub fn usable_bytes(&self) -> u64 {
         const HEADER_AND_MARKER_BYTES: u64 = 8 << 10;
@@ -91,7 +97,7 @@ impl Depot {
             entries_max: ENTRIES_MAX,
             lookups_max: LOOKUPS_MAX,
             batch_bytes: BATCH_BYTES_MAX,
-            batch_buffers: BATCH_BUFFERS,
+            batch_buffers: self.sizes.batch_buffers,
             checkpoint_bytes_min: CHECKPOINT_BYTES_MIN,
             mixing_secret: [1; 32],
             now_s: clock.now().wall_ms / 1_000,
