@@ -18,14 +18,15 @@
 //! for records, too, that the index does not know of and the disk may: refused ones, and damaged ones.
 //!
 //! **Failure model.** That of [`crate::lane`]. A record that reads wrong twice is taken out of the index and
-//! named in [`Event::Lost`]; a key of which that happens can be put again.
+//! named in [`Event::Lost`]; a key of which that happens can be put again. Everything is read and verified in
+//! turns, whether anybody asks for it or not.
 //!
 //! **Bounds.** Entries, lookups and segments are limited by configuration; nothing grows beyond. Each call
 //! does a bounded amount of work.
 //!
 //! Layout: [`Place`](crate::index::Place) packing in `place`, bytes in `payload`, what is in memory per
 //! family of records in `family`, changes in `change`, reading in `read`, the way back after a stop in
-//! `restore`.
+//! `restore`, verifying in `scrub`.
 
 mod capacity;
 mod change;
@@ -37,6 +38,7 @@ mod payload;
 mod place;
 mod read;
 mod restore;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +55,7 @@ use change::Appended;
 use compact::Compactor;
 use family::{Tree, Trees};
 use read::{Lock, Reading};
+use scrub::Scrubber;
 
 pub use capacity::{Capacity, CapacityState};
 pub use change::{ChangeError, NewRecord};
@@ -62,6 +65,7 @@ pub use payload::{HEAD_BYTES, Head, Payload};
 pub use place::SEGMENT_BYTES_MAX;
 pub use read::{Begun, Existing, Found, Got, Hold, LookupError, Read};
 pub use restore::{KeyedConfig, RestoreError, Restored};
+pub use scrub::{KnownLost, LostReason, SCRUB_WITHIN_S, ScrubProgress};
 
 /// Entries that one turn lets expire, at most.
 const EXPIRED_PER_POLL: usize = 256;
@@ -108,15 +112,22 @@ pub enum Event {
         /// The caller's buffer; the parts of a record are in it.
         buf: AlignedBuf,
     },
-    /// A record that the index pointed to is damaged on disk, and was taken out of the index.
-    Lost {
-        /// Its family.
-        family: Family,
-        /// First bytes of its key.
-        prefix: Prefix,
+    /// A record that the index pointed to is lost, and was taken out of the index. To be fetched from another
+    /// node and put again. [`KeyedStore::known_lost`] has it, too.
+    Lost(KnownLost),
+    /// Operations in many places failed within a short time: it is the device, not a bad spot on it. At most
+    /// one in ten minutes, for as long as it goes on. The owner should tell its operator, take no more shards
+    /// here, and see to it that what is here gets another home; reads go on as far as they succeed. Until the
+    /// ten minutes are over nothing is verified, and nothing that cannot be read is given up: a cable that
+    /// comes loose must not empty the index.
+    DeviceFailing {
+        /// How many failed.
+        failures: u32,
+        /// The last of them.
+        errno: Errno,
     },
-    /// A write failed, or a segment could not be made; the lane goes on as [`Completion`] says. To be
-    /// counted.
+    /// A write failed, a segment could not be made, or a piece of one not be read; the lane goes on as
+    /// [`Completion`] says. To be counted.
     DiskTrouble {
         /// Where.
         class: Class,
@@ -150,6 +161,7 @@ pub struct KeyedStore {
     serial: u64,
     tickets: u64,
     compactor: Compactor,
+    scrubber: Scrubber,
     state: CapacityState,
     /// Monotonic, as told last.
     now_us: u64,
@@ -164,6 +176,8 @@ enum InFlight {
     Record(Box<Reading>),
     /// A piece of a segment that is being emptied.
     Compaction,
+    /// A piece of a segment, or a record, that is being verified.
+    Scrub,
 }
 
 /// The hour from which a record that expires then is gone.
@@ -188,6 +202,7 @@ impl KeyedStore {
         self.expire();
         self.update_state();
         self.compact(now_us);
+        self.scrub(now_us, now_s);
         for class in Class::ALL {
             self.share_out_segments(class);
             self.lanes[class as usize].poll(now_us, out);
@@ -202,7 +217,7 @@ impl KeyedStore {
             return Some(0);
         }
         let lanes = self.lanes.iter().filter_map(Lane::next_deadline);
-        lanes.chain(self.compactor.next_us()).min()
+        lanes.chain(self.compactor.next_us()).chain(self.scrub_next_us()).min()
     }
 
     /// Takes the end of an operation of one of its lanes; what it meant is added to `events`.
@@ -213,6 +228,9 @@ impl KeyedStore {
         let class = Class::of_lane(done.lane).filter(|class| class.lane(self.config.partition) == done.lane);
         let Some(class) = class else { panic!("lane {} is not of this partition", done.lane.0) };
         self.now_us = now_us;
+        if let Err(errno) = done.result {
+            self.note_failure(class, done.op, errno, events);
+        }
         let mut committed = std::mem::take(&mut self.committed);
         let lane = &mut self.lanes[class as usize];
         let completion = lane.complete(now_us, done, |record| committed.push((record.lsn, record.loc)));
@@ -229,6 +247,7 @@ impl KeyedStore {
             Completion::Read { op, result, buf: Some(buf) } => match self.in_flight.remove(&(class, op)) {
                 Some(InFlight::Record(reading)) => self.end_read(*reading, result, buf, events),
                 Some(InFlight::Compaction) => self.end_piece(result, buf, events),
+                Some(InFlight::Scrub) => self.end_scrub(class, result, buf, events),
                 // PANIC: every read that a lane knows of was begun here.
                 None => unreachable!("{class:?} read for nobody"),
             },
@@ -279,6 +298,7 @@ impl KeyedStore {
     /// Asks to finish: no more changes; what was taken is written. Go on with [`KeyedStore::poll`] and
     /// [`KeyedStore::complete`] until [`KeyedStore::is_drained`].
     pub fn begin_shutdown(&mut self) {
+        self.scrubber.stop();
         self.lanes.iter_mut().for_each(Lane::begin_shutdown);
     }
 

@@ -20,6 +20,7 @@ use crate::keyed::family::{Tree, Trees};
 use crate::keyed::payload::Payload;
 use crate::keyed::place::{pack, unpack};
 use crate::keyed::read::HEAD_BUFFER_BYTES;
+use crate::keyed::scrub::Scrubber;
 use crate::keyed::{CapacityState, Class, Family, Identity, KeyedStore, SEGMENT_BYTES_MAX, hour_of};
 use crate::lane::Lane;
 use crate::lane::config::LaneConfig;
@@ -45,6 +46,9 @@ pub struct KeyedConfig {
     pub batch_buffers: usize,
     /// The store's secret, which tells identities apart at a start.
     pub mixing_secret: [u8; 32],
+    /// Everything is to be read and verified once within so many seconds, at least 1; see
+    /// [`SCRUB_WITHIN_S`](crate::keyed::SCRUB_WITHIN_S).
+    pub scrub_within_s: u64,
     /// The wall clock, in seconds since 1970.
     pub now_s: u64,
 }
@@ -164,6 +168,7 @@ impl KeyedStore {
             serial,
             tickets: 0,
             compactor: Compactor::new(config.batch_bytes),
+            scrubber: Scrubber::new(&config),
             state: CapacityState::default(),
             now_us: 0,
             hour,

@@ -2,10 +2,11 @@
 //! segments to copy what does.
 
 use crate::checksum::crc32c;
-use crate::format::Place;
 use crate::format::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::format::record::{Kind, RecordView, record_bytes, walk};
-use crate::io::SegmentId;
+use crate::format::segment::SegmentHeader;
+use crate::format::{Incarnation, Place};
+use crate::io::{BLOCK_BYTES, SegmentId};
 use crate::lane::segments::Role;
 use crate::lane::{Lane, RecordLoc};
 
@@ -14,6 +15,8 @@ use crate::lane::{Lane, RecordLoc};
 pub struct Sealed {
     /// The segment.
     pub segment: SegmentId,
+    /// Tells this use of it from others.
+    pub incarnation: Incarnation,
     /// End of its last batch, in bytes from the start of the file.
     pub end: u32,
     /// Bytes of its live records, with their headers.
@@ -65,11 +68,26 @@ impl Lane {
         let sealed = self.segments.iter().filter(|(_, segment)| segment.role == Role::Sealed);
         sealed.map(|(id, segment)| Sealed {
             segment: id,
+            incarnation: segment.incarnation,
             end: segment.end,
             live_bytes: self.ledger.live(id).bytes(),
             age_segments: self.incarnation.0.saturating_sub(segment.incarnation.0),
             is_sound: segment.sound,
         })
+    }
+
+    /// True if a segment is sealed, and in this use.
+    pub fn is_sealed(&self, segment: SegmentId, incarnation: Incarnation) -> bool {
+        let segment = self.segments.get(segment);
+        segment.is_some_and(|it| it.role == Role::Sealed && it.incarnation == incarnation)
+    }
+
+    /// Takes a sealed segment out of use as soon as nothing in it lives: it is never written again by this
+    /// process. Does nothing to one that is not sealed.
+    pub fn condemn(&mut self, segment: SegmentId) {
+        if self.segments.get(segment).is_some_and(|segment| segment.role == Role::Sealed) {
+            self.segments.seal(segment, false);
+        }
     }
 
     /// Segment files that exist, the one being made included.
@@ -97,13 +115,21 @@ impl Lane {
         self.config.segments_max = segments_max;
     }
 
+    /// Length of the header of the present use of `segment`, whose bytes stand at the front of `bytes`; `None`
+    /// if it is damaged. Of a header that is not whole in there only the first block is judged.
+    pub fn front_at(&self, segment: SegmentId, bytes: &[u8]) -> Option<u32> {
+        let claimed = SegmentHeader::bytes_claimed(bytes.get(..BLOCK_BYTES)?).ok()?;
+        let Some(front) = bytes.get(..claimed) else { return Some(claimed as u32) };
+        let (header, _) = SegmentHeader::decode(front, self.config.store, self.config.lane, segment).ok()?;
+        let incarnation = self.segments.get(segment)?.incarnation;
+        (header.place.incarnation == incarnation).then_some(claimed as u32)
+    }
+
     /// The batch of the present use of `segment` that begins at `offset`, whose bytes stand at the front of
     /// `bytes`; `None` if there is none, if it is not whole in there, or if it is damaged.
     pub fn batch_at<'a>(&self, segment: SegmentId, offset: u32, bytes: &'a [u8]) -> Option<BatchView<'a>> {
-        let (header, _) = BatchHeader::decode(bytes).ok()?;
-        let incarnation = self.segments.get(segment)?.incarnation;
-        let place = Place { store: self.config.store, lane: self.config.lane, segment, incarnation };
-        let batch = bytes.get(..header.bytes as usize).filter(|_| header.is_at(&place, offset))?;
+        let header = self.batch_header_at(segment, offset, bytes)?;
+        let batch = bytes.get(..header.bytes as usize)?;
         let payload = &batch[BATCH_HEADER_BYTES..];
         (crc32c(payload) == header.payload_crc).then_some(BatchView {
             bytes: header.bytes,
@@ -111,5 +137,17 @@ impl Lane {
             records_at: offset + BATCH_HEADER_BYTES as u32,
             records: &payload[..header.record_bytes as usize],
         })
+    }
+
+    /// Length of that batch, in bytes, if its header at least is sound.
+    pub fn batch_bytes_at(&self, segment: SegmentId, offset: u32, bytes: &[u8]) -> Option<u32> {
+        Some(self.batch_header_at(segment, offset, bytes)?.bytes)
+    }
+
+    fn batch_header_at(&self, segment: SegmentId, offset: u32, bytes: &[u8]) -> Option<BatchHeader> {
+        let (header, _) = BatchHeader::decode(bytes).ok()?;
+        let incarnation = self.segments.get(segment)?.incarnation;
+        let place = Place { store: self.config.store, lane: self.config.lane, segment, incarnation };
+        header.is_at(&place, offset).then_some(header)
     }
 }
