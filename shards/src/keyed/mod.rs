@@ -26,8 +26,9 @@
 //!
 //! Layout: [`Place`](crate::index::Place) packing in `place`, bytes in `payload`, what is in memory per
 //! family of records in `family`, changes in `change`, reading in `read`, the way back after a stop in
-//! `restore`, verifying in `scrub`.
+//! `restore`, verifying in `scrub` and, for the offline tools, in `audit`.
 
+mod audit;
 mod capacity;
 mod change;
 mod class;
@@ -57,6 +58,7 @@ use family::{Tree, Trees};
 use read::{Lock, Reading};
 use scrub::Scrubber;
 
+pub use audit::{Audit, AuditLoss, FamilySum};
 pub use capacity::{Capacity, CapacityState};
 pub use change::{ChangeError, NewRecord};
 pub use class::Class;

@@ -6,7 +6,7 @@ use crate::format::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::format::record::{Kind, RecordView, record_bytes, walk};
 use crate::format::segment::SegmentHeader;
 use crate::format::{Incarnation, Place};
-use crate::io::{BLOCK_BYTES, SegmentId};
+use crate::io::{BLOCK_BYTES, LaneId, SegmentId};
 use crate::lane::segments::Role;
 use crate::lane::{Lane, RecordLoc};
 
@@ -88,6 +88,17 @@ impl Lane {
         if self.segments.get(segment).is_some_and(|segment| segment.role == Role::Sealed) {
             self.segments.seal(segment, false);
         }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> LaneId {
+        self.config.lane
+    }
+
+    /// Where the batches of a sealed segment belong.
+    pub(crate) fn place_of(&self, sealed: &Sealed) -> Place {
+        let Sealed { segment, incarnation, .. } = *sealed;
+        Place { store: self.config.store, lane: self.config.lane, segment, incarnation }
     }
 
     /// Segment files that exist, the one being made included.

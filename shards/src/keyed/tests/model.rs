@@ -146,6 +146,8 @@ impl Run {
     /// After a restart: each key holds what was acknowledged, or what was under way.
     fn check(&mut self) {
         let hour = self.hour();
+        let audit = self.rig.store.audit(&self.rig.disk);
+        assert_eq!((self.rig.store.sums(), &audit.lost[..]), (audit.families, &[][..]));
         let mut possible: BTreeMap<u64, Vec<(Value, u64)>> = BTreeMap::new();
         let unknown = std::mem::take(&mut self.model.under_way).into_values();
         for (key, value, until) in unknown.chain(std::mem::take(&mut self.model.refused)) {

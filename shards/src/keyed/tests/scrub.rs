@@ -4,8 +4,9 @@ use super::rig::*;
 use crate::index::{Due, Prefix};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
 use crate::keyed::place::unpack;
-use crate::keyed::{Class, Event, Family, KeyedConfig, KnownLost, LostReason, NewRecord};
+use crate::keyed::{Class, Event, Family, InFlight, KeyedConfig, KnownLost, LostReason, NewRecord};
 use crate::lane::RecordLoc;
+use crate::testing::{Fault, PendingOp};
 
 const YEAR_S: u64 = 400 * 24 * 3_600;
 const WITHIN_S: u64 = 100;
@@ -201,10 +202,71 @@ fn what_cannot_be_read_is_lost_alone_and_named_if_its_head_can_be_read() {
 fn one_bad_read_costs_nothing() {
     let mut rig = rig();
     fill(&mut rig, 0..20, 6_000);
-    rig.disk.inject(crate::testing::Fault::ReadError);
+    let places = |rig: &Rig| (0..20).map(|n| place(rig, n)).collect::<Vec<_>>();
+    let before = places(&rig);
+    run_pass(&mut rig);
+    // A read that fails, and one that brings rot which is not there when it is read again.
+    rig.disk.inject(Fault::ReadError);
+    run_pass(&mut rig);
+    let (class, loc) = place(&rig, 1);
+    let is_it = |op: &PendingOp| op.lane == class.lane(PARTITION) && op.segment == loc.segment;
+    while rig.disk.pending().first().is_none_or(|op| !is_it(op)) {
+        while rig.step() {}
+        rig.now_us = rig.now_us.max(rig.store.next_deadline().unwrap());
+        rig.poll();
+    }
+    let spots: Vec<_> = before.iter().filter(|(_, it)| it.segment == loc.segment).copied().collect();
+    let flip = |rig: &mut Rig| {
+        for (class, loc) in &spots {
+            rig.disk.flip_bit(class.lane(PARTITION), loc.segment, u64::from(loc.offset) + 300, 1);
+        }
+    };
+    flip(&mut rig);
+    assert!(rig.step());
+    flip(&mut rig);
     run_pass(&mut rig);
     assert_eq!((lost(&mut rig), rig.store.scrub_progress().faults), (vec![], 0));
-    assert_eq!(rig.store.entries(), 20);
+    assert_eq!(places(&rig), before, "nothing had to be saved");
+}
+
+#[test]
+fn after_the_first_fault_the_rest_of_a_pass_takes_half_the_time() {
+    let mut rig = rig();
+    fill(&mut rig, 0..60, 6_000);
+    rot(&mut rig, 0);
+    // So that a pass begins now, with the oldest.
+    rig.restart();
+    rot(&mut rig, 1);
+    let began_us = rig.now_us;
+    while rig.store.scrub_progress().pass < 2 {
+        wake(&mut rig);
+    }
+    assert_eq!(numbers(&lost(&mut rig)), [1]);
+    let took_us = rig.now_us - began_us;
+    assert!((WITHIN_US * 45 / 100..WITHIN_US * 65 / 100).contains(&took_us), "{took_us}");
+}
+
+#[test]
+fn no_piece_is_read_while_compaction_empties_a_segment() {
+    let mut rig = Rig::with(1, KeyedConfig { scrub_within_s: 1, segments_max: 250, ..config() });
+    fill(&mut rig, 0..840, 6_000);
+    (0..840).filter(|n| n % 8 < 7).for_each(|n| rig.delete(shard(n)));
+    // So that a pass begins now, and is not behind.
+    rig.restart();
+    let (mut working, mut pieces) = (0, 0);
+    for _ in 0..300 {
+        rig.now_us += 1_000;
+        let before = rig.store.compactor.is_working();
+        rig.poll();
+        let is_verifying = rig.store.in_flight.values().any(|read| matches!(read, InFlight::Scrub));
+        if before && rig.store.compactor.is_working() {
+            working += 1;
+            assert!(!is_verifying);
+        }
+        pieces += u64::from(is_verifying);
+        while rig.step() {}
+    }
+    assert!(working >= 5 && pieces > 100, "{working} {pieces}");
 }
 
 #[test]
