@@ -19,7 +19,7 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// Of one key.
-    pub(super) fn of(prefix: Prefix) -> Self {
+    pub(crate) fn of(prefix: Prefix) -> Self {
         Self { count: 1, sum: mix(prefix.0) }
     }
 }

@@ -99,9 +99,20 @@ pub(super) enum Effect {
     Extend(Existing),
     /// It is a copy of the record at this place.
     Move {
+        /// Who made it.
+        by: Mover,
         /// Where the index points, if the record still lives, and in which tree.
         from: (Tree, Place),
     },
+}
+
+/// Who copies records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mover {
+    /// To win space.
+    Compaction,
+    /// To save what is sound from a damaged batch.
+    Scrub,
 }
 
 /// A record ready to be appended.
@@ -293,7 +304,7 @@ impl KeyedStore {
                 let due = Due::of_hour(appended.hour, live.origin());
                 existing.live.is_some_and(|it| live.swing(prefix, it.place, it.place.with_due(due)))
             }
-            Effect::Move { from: (tree, from) } => {
+            Effect::Move { from: (tree, from), .. } => {
                 return self.swing_to_copy(family, (tree, kind), prefix, (from, place));
             }
         };
@@ -315,7 +326,8 @@ impl KeyedStore {
     fn end_append(&mut self, appended: &Appended) {
         self.unlock(appended.family, appended.prefix);
         match appended.effect {
-            Effect::Move { .. } => self.note_copied(),
+            Effect::Move { by: Mover::Compaction, .. } => self.note_copied(),
+            Effect::Move { by: Mover::Scrub, .. } => {}
             Effect::Replace(_) | Effect::Extend(_) => {
                 self.entries_under_way -= 1;
                 self.compactor.pace.observe(self.now_us.saturating_sub(appended.at_us));

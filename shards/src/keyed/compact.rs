@@ -19,7 +19,7 @@ use crate::format::Incarnation;
 use crate::format::record::{Kind, RecordView};
 use crate::index::{Due, Place, Prefix};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
-use crate::keyed::change::{Appended, Effect};
+use crate::keyed::change::{Appended, Effect, Mover};
 use crate::keyed::family::Tree;
 use crate::keyed::pace::Pace;
 use crate::keyed::payload::Head;
@@ -107,6 +107,16 @@ impl Compactor {
             look_at_us: 0,
             found_none: true,
         }
+    }
+
+    /// True while a segment is being emptied.
+    pub(super) fn is_working(&self) -> bool {
+        self.victim.is_some()
+    }
+
+    /// What could not be copied from a segment before may be copied now.
+    pub(super) fn reconsider(&mut self, class: Class, segment: SegmentId) {
+        self.avoided.retain(|it| (it.class, it.segment) != (class, segment));
     }
 
     /// True if there was nothing worth doing.
@@ -301,14 +311,7 @@ impl KeyedStore {
             return Copied::Done;
         };
         let (family, prefix) = (head.identity.family, head.prefix());
-        let trees = &self.families[family.at()];
-        let found = Tree::ALL.into_iter().find_map(|tree| {
-            let there = trees.get(tree).candidates(prefix).find(|there| is_same(*there, place))?;
-            Some((tree, there))
-        });
-        let Some(from) = found else { return Copied::Done };
-        let due = from.1.due().hour(trees.get(from.0).origin());
-        let hour = due.unwrap_or(hour_of(head.expires_s));
+        let Some(from) = self.entry_at(&head, place) else { return Copied::Done };
         if !self.lock_to_move(family, prefix) {
             // To leave it behind would cost the space of all that was copied without freeing the segment.
             let since_us = *victim.held_since_us.get_or_insert(self.now_us);
@@ -319,34 +322,46 @@ impl KeyedStore {
             return Copied::Done;
         }
         victim.held_since_us = None;
-        let class = Class::of(hour.saturating_sub(self.hour));
-        let parts = [record.payload];
-        let (class, lsn) = match self.append(Reserve::Use, class, record.kind, record.expires_s, &parts) {
-            Ok(appended) => appended,
-            Err(error) => {
-                self.unlock(family, prefix);
-                // Without any space, or on a lane that takes nothing more, there is nothing to do but wait.
-                debug_assert!(!matches!(error, AppendError::TooLarge { .. }), "it was appended before");
-                return Copied::Wait;
-            }
-        };
-        let (kind, effect) = (record.kind, Effect::Move { from });
-        let appended = Appended {
-            lsn,
-            ticket: None,
-            serial: None,
-            at_us: self.now_us,
-            family,
-            prefix,
-            kind,
-            hour,
-            effect,
-        };
-        self.appended[class as usize].push_back(appended);
+        if let Err(error) = self.append_copy(Mover::Compaction, from, &head, record) {
+            // Without any space, or on a lane that takes nothing more, there is nothing to do but wait.
+            debug_assert!(!matches!(error, AppendError::TooLarge { .. }), "it was appended before");
+            return Copied::Wait;
+        }
         self.compactor.pace.spend(loc.len as usize);
         self.compactor.copied_bytes += u64::from(loc.len);
         victim.under_way += 1;
         Copied::Done
+    }
+
+    /// The entry that points to the record with this head at a place, whatever the due of either.
+    pub(super) fn entry_at(&self, head: &Head, place: Place) -> Option<(Tree, Place)> {
+        let trees = &self.families[head.identity.family.at()];
+        Tree::ALL.into_iter().find_map(|tree| {
+            let there = trees.get(tree).candidates(head.prefix()).find(|there| is_same(*there, place))?;
+            Some((tree, there))
+        })
+    }
+
+    /// Appends a copy of the record that an entry points to. The caller has it locked; if no lane takes the
+    /// copy, it is unlocked.
+    pub(super) fn append_copy(
+        &mut self,
+        by: Mover,
+        from: (Tree, Place),
+        head: &Head,
+        record: &RecordView<'_>,
+    ) -> Result<(), AppendError> {
+        let (family, prefix, kind) = (head.identity.family, head.prefix(), record.kind);
+        let due = from.1.due().hour(self.families[family.at()].get(from.0).origin());
+        let hour = due.unwrap_or(hour_of(head.expires_s));
+        let class = Class::of(hour.saturating_sub(self.hour));
+        let appended = self.append(Reserve::Use, class, kind, record.expires_s, &[record.payload]);
+        let (class, lsn) = appended.inspect_err(|_| self.unlock(family, prefix))?;
+        let (at_us, effect) = (self.now_us, Effect::Move { by, from });
+        let appended =
+            Appended { lsn, ticket: None, serial: None, at_us, family, prefix, kind, hour, effect };
+        self.appended[class as usize].push_back(appended);
+        Ok(())
     }
 
     /// A copy is durable, or never will be.

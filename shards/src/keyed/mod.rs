@@ -18,15 +18,17 @@
 //! for records, too, that the index does not know of and the disk may: refused ones, and damaged ones.
 //!
 //! **Failure model.** That of [`crate::lane`]. A record that reads wrong twice is taken out of the index and
-//! named in [`Event::Lost`]; a key of which that happens can be put again.
+//! named in [`Event::Lost`]; a key of which that happens can be put again. Everything is read and verified in
+//! turns, whether anybody asks for it or not.
 //!
 //! **Bounds.** Entries, lookups and segments are limited by configuration; nothing grows beyond. Each call
 //! does a bounded amount of work.
 //!
 //! Layout: [`Place`](crate::index::Place) packing in `place`, bytes in `payload`, what is in memory per
 //! family of records in `family`, changes in `change`, reading in `read`, the way back after a stop in
-//! `restore`.
+//! `restore`, verifying in `scrub` and, for the offline tools, in `audit`.
 
+mod audit;
 mod capacity;
 mod change;
 mod checkpoint;
@@ -38,6 +40,7 @@ mod payload;
 mod place;
 mod read;
 mod restore;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -55,7 +58,9 @@ use checkpoint::writer::Checkpointer;
 use compact::Compactor;
 use family::{Tree, Trees};
 use read::{Lock, Reading};
+use scrub::Scrubber;
 
+pub use audit::{Audit, AuditLoss, FamilySum};
 pub use capacity::{Capacity, CapacityState};
 pub use change::{ChangeError, NewRecord};
 pub use class::Class;
@@ -64,6 +69,7 @@ pub use payload::{HEAD_BYTES, Head, Payload};
 pub use place::SEGMENT_BYTES_MAX;
 pub use read::{Begun, Existing, Found, Got, Hold, LookupError, Read};
 pub use restore::{KeyedConfig, RestoreError, Restored};
+pub use scrub::{KnownLost, LostReason, SCRUB_WITHIN_S, ScrubProgress};
 
 /// Entries that one turn lets expire, at most.
 const EXPIRED_PER_POLL: usize = 256;
@@ -110,20 +116,27 @@ pub enum Event {
         /// The caller's buffer; the parts of a record are in it.
         buf: AlignedBuf,
     },
-    /// A record that the index pointed to is damaged on disk, and was taken out of the index.
-    Lost {
-        /// Its family.
-        family: Family,
-        /// First bytes of its key.
-        prefix: Prefix,
+    /// A record that the index pointed to is lost, and was taken out of the index. To be fetched from another
+    /// node and put again. [`KeyedStore::known_lost`] has it, too.
+    Lost(KnownLost),
+    /// Operations in many places failed within a short time: it is the device, not a bad spot on it. At most
+    /// one in ten minutes, for as long as it goes on. The owner should tell its operator, take no more shards
+    /// here, and see to it that what is here gets another home; reads go on as far as they succeed. Until the
+    /// ten minutes are over nothing is verified, and nothing that cannot be read is given up: a cable that
+    /// comes loose must not empty the index.
+    DeviceFailing {
+        /// How many failed.
+        failures: u32,
+        /// The last of them.
+        errno: Errno,
     },
     /// A checkpoint could not be written. Nothing is lost; the next start takes longer. To be counted.
     CheckpointTrouble {
         /// How.
         errno: Errno,
     },
-    /// A write failed, or a segment could not be made; the lane goes on as [`Completion`] says. To be
-    /// counted.
+    /// A write failed, a segment could not be made, or a piece of one not be read; the lane goes on as
+    /// [`Completion`] says. To be counted.
     DiskTrouble {
         /// Where.
         class: Class,
@@ -160,6 +173,7 @@ pub struct KeyedStore {
     checkpointer: Checkpointer,
     /// Room for a run of a checkpoint.
     checkpoint_scratch: Vec<u8>,
+    scrubber: Scrubber,
     state: CapacityState,
     /// [`KeyedStore::begin_shutdown`] was called.
     is_closing: bool,
@@ -176,6 +190,8 @@ enum InFlight {
     Record(Box<Reading>),
     /// A piece of a segment that is being emptied.
     Compaction,
+    /// A piece of a segment, or a record, that is being verified.
+    Scrub,
 }
 
 /// The hour from which a record that expires then is gone.
@@ -200,6 +216,7 @@ impl KeyedStore {
         self.expire();
         self.update_state();
         self.compact(now_us);
+        self.scrub(now_us, now_s);
         self.write_checkpoint();
         self.close_lanes();
         for class in Class::ALL {
@@ -222,7 +239,7 @@ impl KeyedStore {
             return Some(0);
         }
         let lanes = self.lanes.iter().chain([&self.checkpointer.lane]).filter_map(Lane::next_deadline);
-        lanes.chain(self.compactor.next_us()).min()
+        lanes.chain(self.compactor.next_us()).chain(self.scrub_next_us()).min()
     }
 
     /// Takes the end of an operation of one of its lanes; what it meant is added to `events`.
@@ -236,6 +253,9 @@ impl KeyedStore {
         let class = Class::of_lane(done.lane).filter(|class| class.lane(self.config.partition) == done.lane);
         let Some(class) = class else { panic!("lane {} is not of this partition", done.lane.0) };
         self.now_us = now_us;
+        if let Err(errno) = done.result {
+            self.note_failure(class, done.op, errno, events);
+        }
         let mut committed = std::mem::take(&mut self.committed);
         let lane = &mut self.lanes[class as usize];
         let completion = lane.complete(now_us, done, |record| committed.push((record.lsn, record.loc)));
@@ -252,6 +272,7 @@ impl KeyedStore {
             Completion::Read { op, result, buf: Some(buf) } => match self.in_flight.remove(&(class, op)) {
                 Some(InFlight::Record(reading)) => self.end_read(*reading, result, buf, events),
                 Some(InFlight::Compaction) => self.end_piece(result, buf, events),
+                Some(InFlight::Scrub) => self.end_scrub(class, result, buf, events),
                 // PANIC: every read that a lane knows of was begun here.
                 None => unreachable!("{class:?} read for nobody"),
             },
@@ -313,6 +334,7 @@ impl KeyedStore {
     /// [`KeyedStore::poll`] and [`KeyedStore::complete`] until [`KeyedStore::is_drained`].
     pub fn begin_shutdown(&mut self) {
         if !std::mem::replace(&mut self.is_closing, true) {
+            self.scrubber.stop();
             self.checkpointer.want();
         }
     }

@@ -33,12 +33,23 @@ pub(super) struct Pace {
     samples: u32,
     /// Smoothed worst latency of windows without background work.
     quiet_us: u64,
+    /// The last window was worse than that allows.
+    is_felt: bool,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         let (rate, quiet_us) = (RATE_START, UNFELT_US);
-        Self { rate, tokens: 0, ticked_us: 0, window_until_us: 0, worst_us: 0, samples: 0, quiet_us }
+        Self {
+            rate,
+            tokens: 0,
+            ticked_us: 0,
+            window_until_us: 0,
+            worst_us: 0,
+            samples: 0,
+            quiet_us,
+            is_felt: false,
+        }
     }
 }
 
@@ -60,6 +71,7 @@ impl Pace {
 
     fn end_window(&mut self, active: bool) {
         let (worst_us, samples) = (std::mem::take(&mut self.worst_us), std::mem::take(&mut self.samples));
+        self.is_felt = samples >= SAMPLES_MIN && worst_us > 2 * self.quiet_us;
         if samples < SAMPLES_MIN {
             if active {
                 self.rate = (self.rate + self.rate / 8).min(RATE_MAX);
@@ -79,6 +91,11 @@ impl Pace {
     pub fn observe(&mut self, latency_us: u64) {
         self.worst_us = self.worst_us.max(latency_us);
         self.samples += 1;
+    }
+
+    /// True if changes took much longer lately than they usually do.
+    pub fn is_felt(&self) -> bool {
+        self.is_felt
     }
 
     /// True if more may be done now.

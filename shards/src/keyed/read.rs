@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use crate::buffer::AlignedBuf;
 use crate::format::record::{Kind, RECORD_HEADER_BYTES};
-use crate::index::{Place, Prefix};
+use crate::index::{Entry, Place, Prefix};
 use crate::io::{BLOCK_BYTES, Errno};
 use crate::keyed::family::Tree;
 use crate::keyed::payload::{HEAD_BYTES, Head, Payload};
 use crate::keyed::place::unpack;
-use crate::keyed::{Class, Event, Family, Identity, InFlight, KeyedStore, Ticket, seconds_of};
+use crate::keyed::{Class, Event, Family, Identity, InFlight, KeyedStore, LostReason, Ticket, seconds_of};
 use crate::lane::RecordLoc;
 
 /// Bytes of a buffer in which the head of any record can be read.
@@ -329,9 +329,7 @@ impl KeyedStore {
         }
         reading.again = false;
         if let Ok(Parsed::Damaged) = read {
-            self.shadow(family, prefix, place.due().hour(self.families[family.at()].get(tree).origin()));
-            self.kill(family, tree, prefix, place);
-            events.push(Event::Lost { family, prefix });
+            self.lose((family, tree, Entry { prefix, place }), LostReason::Damaged, None, events);
         }
         match reading.purpose {
             Purpose::Lookup { .. } => self.go_on_looking(reading, read, buf, events),

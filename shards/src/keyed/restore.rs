@@ -13,7 +13,7 @@ use crate::index::{BuildError, Due, Entry, KeyIndex};
 use crate::io::{LaneId, SegmentId, Volume};
 use crate::keyed::checkpoint;
 use crate::keyed::checkpoint::format::{TREES, trees};
-use crate::keyed::checkpoint::load::{self, Opened};
+use crate::keyed::checkpoint::load::{self, Loaded, Opened};
 use crate::keyed::checkpoint::merge::{Merge, Merged, Seen, tag};
 use crate::keyed::checkpoint::writer::Checkpointer;
 use crate::keyed::compact::Compactor;
@@ -21,6 +21,7 @@ use crate::keyed::family::Trees;
 use crate::keyed::payload::Payload;
 use crate::keyed::place::{pack, unpack};
 use crate::keyed::read::HEAD_BUFFER_BYTES;
+use crate::keyed::scrub::Scrubber;
 use crate::keyed::{CapacityState, Class, Family, KeyedStore, SEGMENT_BYTES_MAX, hour_of};
 use crate::lane::Lane;
 use crate::lane::config::LaneConfig;
@@ -48,6 +49,9 @@ pub struct KeyedConfig {
     pub checkpoint_bytes_min: u64,
     /// The store's secret, which tells identities apart at a start.
     pub mixing_secret: [u8; 32],
+    /// Everything is to be read and verified once within so many seconds, at least 1; see
+    /// [`SCRUB_WITHIN_S`](crate::keyed::SCRUB_WITHIN_S).
+    pub scrub_within_s: u64,
     /// The wall clock, in seconds since 1970.
     pub now_s: u64,
 }
@@ -104,10 +108,15 @@ pub struct Restored {
 }
 
 impl KeyedStore {
+    /// The lanes of a partition: one for each class, and that of checkpoints.
+    pub fn lanes(partition: LaneId) -> [LaneId; Class::ALL.len() + 1] {
+        let [a, b, c] = Class::ALL.map(|class| class.lane(partition));
+        [a, b, c, checkpoint::lane(partition)]
+    }
+
     /// Makes the lanes of a partition, each with its first segment.
     pub fn format(volume: &dyn Volume, partition: LaneId, segment_bytes: u32) -> io::Result<()> {
-        let of_classes = Class::ALL.into_iter().map(|class| class.lane(partition));
-        for lane in of_classes.chain([checkpoint::lane(partition)]) {
+        for lane in Self::lanes(partition) {
             volume.create_lane(lane)?;
             volume.create_segment(lane, SegmentId(0), u64::from(segment_bytes))?;
         }
@@ -116,6 +125,19 @@ impl KeyedStore {
 
     /// Opens a partition: reads the newest checkpoint and the log after it, and builds the index.
     pub fn restore(volume: &dyn Volume, config: KeyedConfig) -> Result<Restored, RestoreError> {
+        Self::restore_after(volume, config, |loaded| loaded)
+    }
+
+    /// As [`KeyedStore::restore`] without a checkpoint: reads all of the log. For offline tools.
+    pub fn restore_from_log(volume: &dyn Volume, config: KeyedConfig) -> Result<Restored, RestoreError> {
+        Self::restore_after(volume, config, |_| None)
+    }
+
+    fn restore_after(
+        volume: &dyn Volume,
+        config: KeyedConfig,
+        choose: impl FnOnce(Option<Loaded>) -> Option<Loaded>,
+    ) -> Result<Restored, RestoreError> {
         let (segment_bytes, least) = (config.lane.segment_bytes, 2 * (Class::ALL.len() as u32 + 1));
         if u64::from(segment_bytes) > SEGMENT_BYTES_MAX {
             return Err(RestoreError::SegmentTooLarge(segment_bytes));
@@ -124,6 +146,7 @@ impl KeyedStore {
             return Err(RestoreError::TooFewSegments { least, given: config.segments_max });
         }
         let Opened { lane, number, kept, loaded } = load::open(volume, &config)?;
+        let loaded = choose(loaded);
         let checkpointer = Checkpointer::new(lane, number, kept, config.checkpoint_bytes_min);
         let (marks, serial) =
             loaded.as_ref().map_or_else(Default::default, |it| (it.end.marks, it.end.last_serial));
@@ -175,6 +198,7 @@ impl KeyedStore {
             compactor: Compactor::new(config.batch_bytes),
             checkpointer,
             checkpoint_scratch: Vec::new(),
+            scrubber: Scrubber::new(&config),
             state: CapacityState::default(),
             is_closing: false,
             now_us: 0,

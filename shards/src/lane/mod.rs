@@ -48,6 +48,7 @@ use segments::Role;
 use segments::Segments;
 use write::{Active, WriteInFlight};
 
+pub(crate) use ops::segment_of_read;
 pub use owner::{BatchView, Sealed};
 pub use space::{SegmentLoad, Usage};
 

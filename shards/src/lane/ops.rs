@@ -36,6 +36,14 @@ impl Lane {
     }
 }
 
+/// The segment that the operation with this id reads from; `None` if it does something else.
+pub(crate) fn segment_of_read(op: OpId) -> Option<SegmentId> {
+    match class_of(op) {
+        Some(OpClass::Read(segment)) => Some(segment),
+        _ => None,
+    }
+}
+
 /// What the operation with this id does; `None` for an id that no lane makes.
 pub(crate) fn class_of(op: OpId) -> Option<OpClass> {
     match op.0 & CLASS_MASK {

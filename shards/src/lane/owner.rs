@@ -4,8 +4,9 @@
 use crate::checksum::crc32c;
 use crate::format::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::format::record::{Kind, RecordView, record_bytes, walk};
+use crate::format::segment::SegmentHeader;
 use crate::format::{Incarnation, Place};
-use crate::io::SegmentId;
+use crate::io::{BLOCK_BYTES, LaneId, SegmentId};
 use crate::lane::segments::{Role, Segment};
 use crate::lane::{Lane, RecordLoc};
 
@@ -14,12 +15,12 @@ use crate::lane::{Lane, RecordLoc};
 pub struct Sealed {
     /// The segment.
     pub segment: SegmentId,
+    /// Tells this use of it from others.
+    pub incarnation: Incarnation,
     /// End of its last batch, in bytes from the start of the file.
     pub end: u32,
     /// Bytes of its live records, with their headers.
     pub live_bytes: u64,
-    /// Its use.
-    pub incarnation: Incarnation,
     /// How many segments of the lane were opened after it.
     pub age_segments: u64,
     /// False if a write to it failed: once empty it is not used again.
@@ -89,6 +90,31 @@ impl Lane {
         used.map(|(id, segment)| (id, segment.incarnation))
     }
 
+    /// True if a segment is sealed, and in this use.
+    pub fn is_sealed(&self, segment: SegmentId, incarnation: Incarnation) -> bool {
+        let segment = self.segments.get(segment);
+        segment.is_some_and(|it| it.role == Role::Sealed && it.incarnation == incarnation)
+    }
+
+    /// Takes a sealed segment out of use as soon as nothing in it lives: it is never written again by this
+    /// process. Does nothing to one that is not sealed.
+    pub fn condemn(&mut self, segment: SegmentId) {
+        if self.segments.get(segment).is_some_and(|segment| segment.role == Role::Sealed) {
+            self.segments.seal(segment, false);
+        }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> LaneId {
+        self.config.lane
+    }
+
+    /// Where the batches of a sealed segment belong.
+    pub(crate) fn place_of(&self, sealed: &Sealed) -> Place {
+        let Sealed { segment, incarnation, .. } = *sealed;
+        Place { store: self.config.store, lane: self.config.lane, segment, incarnation }
+    }
+
     /// Segment files that exist, the one being made included.
     pub fn segment_count(&self) -> u32 {
         self.segments.existing() as u32 + u32::from(self.prepare.is_some())
@@ -114,13 +140,21 @@ impl Lane {
         self.config.segments_max = segments_max;
     }
 
+    /// Length of the header of the present use of `segment`, whose bytes stand at the front of `bytes`; `None`
+    /// if it is damaged. Of a header that is not whole in there only the first block is judged.
+    pub fn front_at(&self, segment: SegmentId, bytes: &[u8]) -> Option<u32> {
+        let claimed = SegmentHeader::bytes_claimed(bytes.get(..BLOCK_BYTES)?).ok()?;
+        let Some(front) = bytes.get(..claimed) else { return Some(claimed as u32) };
+        let (header, _) = SegmentHeader::decode(front, self.config.store, self.config.lane, segment).ok()?;
+        let incarnation = self.segments.get(segment)?.incarnation;
+        (header.place.incarnation == incarnation).then_some(claimed as u32)
+    }
+
     /// The batch of the present use of `segment` that begins at `offset`, whose bytes stand at the front of
     /// `bytes`; `None` if there is none, if it is not whole in there, or if it is damaged.
     pub fn batch_at<'a>(&self, segment: SegmentId, offset: u32, bytes: &'a [u8]) -> Option<BatchView<'a>> {
-        let (header, _) = BatchHeader::decode(bytes).ok()?;
-        let incarnation = self.segments.get(segment)?.incarnation;
-        let place = Place { store: self.config.store, lane: self.config.lane, segment, incarnation };
-        let batch = bytes.get(..header.bytes as usize).filter(|_| header.is_at(&place, offset))?;
+        let header = self.batch_header_at(segment, offset, bytes)?;
+        let batch = bytes.get(..header.bytes as usize)?;
         let payload = &batch[BATCH_HEADER_BYTES..];
         (crc32c(payload) == header.payload_crc).then_some(BatchView {
             bytes: header.bytes,
@@ -128,5 +162,17 @@ impl Lane {
             records_at: offset + BATCH_HEADER_BYTES as u32,
             records: &payload[..header.record_bytes as usize],
         })
+    }
+
+    /// Length of that batch, in bytes, if its header at least is sound.
+    pub fn batch_bytes_at(&self, segment: SegmentId, offset: u32, bytes: &[u8]) -> Option<u32> {
+        Some(self.batch_header_at(segment, offset, bytes)?.bytes)
+    }
+
+    fn batch_header_at(&self, segment: SegmentId, offset: u32, bytes: &[u8]) -> Option<BatchHeader> {
+        let (header, _) = BatchHeader::decode(bytes).ok()?;
+        let incarnation = self.segments.get(segment)?.incarnation;
+        let place = Place { store: self.config.store, lane: self.config.lane, segment, incarnation };
+        header.is_at(&place, offset).then_some(header)
     }
 }

@@ -13,11 +13,12 @@
 //! Blocking, and used before a core serves. Called by [`Lane::recover`].
 
 mod inventory;
-mod reader;
+pub(crate) mod reader;
 pub mod report;
 mod scan;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 
 use std::io;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use shards::format::BATCH_BYTES_MAX;
 use shards::io::{LaneId, SegmentId, Volume};
-use shards::keyed::{Class, KeyedConfig, KeyedStore, RestoreError};
+use shards::keyed::{Class, KeyedConfig, KeyedStore, RestoreError, SCRUB_WITHIN_S};
 use shards::{LaneConfig, StoreId};
 use tempfile::TempDir;
 use trine::rt::clock::Clock;
@@ -99,6 +99,7 @@ impl Depot {
             batch_bytes: BATCH_BYTES_MAX,
             batch_buffers: self.sizes.batch_buffers,
             checkpoint_bytes_min: CHECKPOINT_BYTES_MIN,
+            scrub_within_s: SCRUB_WITHIN_S,
             mixing_secret: [1; 32],
             now_s: clock.now().wall_ms / 1_000,
         }

@@ -3,8 +3,8 @@
 use super::rig::*;
 use crate::index::Prefix;
 use crate::keyed::{
-    CapacityState, ChangeError, Class, Event, Family, Identity, KeyedConfig, KeyedStore, LookupError,
-    RestoreError,
+    CapacityState, ChangeError, Class, Event, Family, Identity, KeyedConfig, KeyedStore, KnownLost,
+    LookupError, RestoreError,
 };
 use crate::testing::Fault;
 
@@ -205,7 +205,10 @@ fn a_damaged_record_is_named_once_and_can_be_put_again() {
     let loc = crate::keyed::place::unpack(place).1;
     rig.disk.flip_bit(lane, loc.segment, u64::from(loc.offset) + 3_000, 3);
     assert_eq!(rig.get(shard(1)), Answer::Lost);
-    assert!(matches!(rig.events[..], [Event::Lost { family: Family::Shard, prefix: Prefix(1) }]));
+    assert!(matches!(
+        rig.events[..],
+        [Event::Lost(KnownLost { family: Family::Shard, prefix: Prefix(1), .. })]
+    ));
     assert_eq!(rig.get(shard(1)), Answer::Absent);
     rig.assert_counters();
     rig.put(shard(1), &record(2, START_S + DAY_S, b"again"));

@@ -6,7 +6,7 @@ use crate::index::Prefix;
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
 use crate::keyed::place::unpack;
 use crate::keyed::read::Lock;
-use crate::keyed::{Begun, Class, Event, Family, Got, LookupError};
+use crate::keyed::{Begun, Class, Event, Family, Got, KnownLost, LookupError};
 use crate::lane::RecordLoc;
 use crate::testing::{Fault, SECTOR_BYTES};
 
@@ -56,7 +56,10 @@ fn looked_up(rig: &mut Rig, faults: &[Fault]) -> Option<u64> {
 }
 
 fn named_as_lost(rig: &Rig) -> usize {
-    rig.events.iter().filter(|event| matches!(event, Event::Lost { prefix: Prefix(1), .. })).count()
+    rig.events
+        .iter()
+        .filter(|event| matches!(event, Event::Lost(KnownLost { prefix: Prefix(1), .. })))
+        .count()
 }
 
 /// Rule: the checksum of a record is bound to the use of its segment.

@@ -6,3 +6,4 @@ mod faults;
 mod harm;
 mod model;
 mod rig;
+mod scrub;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rig::*;
-use crate::keyed::{Begun, Event, Hold, KeyedConfig, LookupError, Ticket};
+use crate::keyed::{Begun, Event, Hold, KeyedConfig, KeyedStore, LookupError, Ticket};
 use crate::testing::{Fault, Rng};
 
 pub(super) const KEYS: u64 = 24;
@@ -59,6 +59,7 @@ impl Run {
         let config = KeyedConfig {
             segments_max: 14 + (seed % 4) as u32 * 6,
             checkpoint_bytes_min: 20_000 << (seed % 5),
+            scrub_within_s: 1,
             ..config()
         };
         Self { rig: Rig::with(seed, config), model: Model::default(), rng: Rng::new(seed), sequence: 0 }
@@ -152,11 +153,11 @@ impl Run {
                 model.refused.push((key, value, until));
                 false
             }
-            Event::Lost { prefix, .. } => {
-                model.doubtful.insert(prefix.0);
+            Event::Lost(lost) => {
+                model.doubtful.insert(lost.prefix.0);
                 false
             }
-            Event::DiskTrouble { .. } => false,
+            Event::DiskTrouble { .. } | Event::DeviceFailing { .. } => false,
             _ => true,
         });
     }
@@ -164,6 +165,10 @@ impl Run {
     /// After a restart: each key holds what was acknowledged, or what was under way.
     fn check(&mut self) {
         let hour = self.hour();
+        let config = KeyedConfig { now_s: self.rig.now_s, ..self.rig.config };
+        let from_log = KeyedStore::restore_from_log(&self.rig.disk, config).unwrap().store;
+        let audit = from_log.audit(&self.rig.disk);
+        assert_eq!((from_log.sums(), &audit.lost[..]), (audit.families, &[][..]));
         let mut possible: BTreeMap<u64, Vec<(Value, u64)>> = BTreeMap::new();
         let unknown = std::mem::take(&mut self.model.under_way).into_values();
         for (key, value, until) in unknown.chain(std::mem::take(&mut self.model.refused)) {
@@ -245,26 +250,30 @@ impl Run {
     }
 }
 
-/// Returns the bytes that compaction copied after the last restart but one.
-fn run(seed: u64, steps: usize) -> u64 {
+/// Returns the bytes that compaction copied, and the passes of scrub, after the last restart but one.
+fn run(seed: u64, steps: usize) -> (u64, u64) {
     let mut run = Run::new(seed);
     for _ in 0..steps {
         run.step();
     }
-    let copied = run.rig.store.compacted_bytes();
+    let (copied, passes) = (run.rig.store.compacted_bytes(), run.rig.store.scrub_progress().pass);
     run.rig.disk.clear_faults();
     run.rig.disk.crash_at_random();
     run.digest();
     run.rig.restart();
     run.check();
-    copied
+    (copied, passes)
 }
 
 #[test]
 fn whatever_happens_each_key_holds_what_was_acknowledged_or_what_was_under_way() {
     let seeds = std::env::var("TRINE_SHARDS_SEED").ok().map(|seed| seed.parse().expect("a number"));
     match seeds {
-        Some(seed) => assert!(run(seed, 3_000) < u64::MAX),
-        None => assert!((0..60).map(|seed| run(seed, 1_500)).sum::<u64>() > 0, "nothing was ever compacted"),
+        Some(seed) => assert!(run(seed, 3_000) < (u64::MAX, 0)),
+        None => {
+            let runs: Vec<_> = (0..60).map(|seed| run(seed, 1_500)).collect();
+            assert!(runs.iter().any(|(copied, _)| *copied > 0), "nothing was ever compacted");
+            assert!(runs.iter().map(|(_, passes)| passes).sum::<u64>() > 60, "hardly anything was verified");
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::format::StoreId;
 use crate::io::{BLOCK_BYTES, LaneId};
 use crate::keyed::{
     Begun, ChangeError, Class, Event, Existing, Family, Got, Hold, Identity, KeyedConfig, KeyedStore,
-    LookupError, NewRecord, Restored, Ticket,
+    LookupError, NewRecord, Restored, SCRUB_WITHIN_S, Ticket,
 };
 use crate::lane::config::LaneConfig;
 use crate::testing::SimDisk;
@@ -39,6 +39,7 @@ pub fn config() -> KeyedConfig {
         batch_buffers: 2,
         checkpoint_bytes_min: 1 << 40,
         mixing_secret: [3; 32],
+        scrub_within_s: SCRUB_WITHIN_S,
         now_s: START_S,
     }
 }
