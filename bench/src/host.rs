@@ -87,6 +87,19 @@ pub fn process_cpu_us(pid: Pid) -> Result<u64> {
     Ok((user + system) * 1_000_000 / rustix::param::clock_ticks_per_second())
 }
 
+/// Processor time that programs which this one started, and which have ended, spent in their own code, in
+/// microseconds.
+pub fn children_us() -> Result<u64> {
+    let path = "/proc/self/stat";
+    let text = fs::read_to_string(path).context(format!("reading {path}"))?;
+    // Field 16 of proc_pid_stat(5), counted from behind the name.
+    let field = text.rsplit(')').next().unwrap_or_default().split_whitespace().nth(13);
+    let ticks = field.and_then(|field| field.parse::<u64>().ok());
+    ticks
+        .map(|ticks| ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+        .ok_or_else(|| BenchError::Missing(format!("{path} has an unknown form")))
+}
+
 /// Processor time of the calling thread, in microseconds.
 pub fn thread_cpu_us() -> Result<u64> {
     let path = "/proc/thread-self/schedstat";
@@ -117,6 +130,14 @@ impl ProcessorTimes {
             return Err(BenchError::Missing(format!("{path} has an unknown form")));
         };
         Ok(Self { programs: user + nice, idle: idle + iowait, all: times[..8].iter().sum() })
+    }
+
+    /// Share of the time since then in which the processor ran other programs than the one that used
+    /// `own_us` microseconds of it.
+    pub fn foreign_until_now(self, cpu: usize, own_us: u64) -> Result<f64> {
+        let (all, (_, programs)) = (Self::of(cpu)?.all.saturating_sub(self.all), self.shares_until_now(cpu)?);
+        let all_us = (all * 1_000_000 / rustix::param::clock_ticks_per_second()).max(1);
+        Ok((programs - own_us as f64 / all_us as f64).max(0.0))
     }
 
     /// Shares of the time since then, for whomever: in which the processor did anything, and in which it ran

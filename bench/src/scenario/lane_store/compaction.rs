@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::station::{Depot, Sizes, Station};
 use super::work::{Op, Outcome, Pacing, Until, Work, record_bytes};
-use super::{NAME, is_disturbed, stat};
+use super::{NAME, are_disturbed, stat};
 use crate::error::Result;
 use crate::report::{Row, Target};
 use crate::scenario::Effort;
@@ -111,7 +111,8 @@ fn rows(plan: &Plan, passes: &[Pass]) -> Vec<Row> {
     type Quantile = fn(&Outcome, f64) -> f64;
     let put: Quantile = |outcome, at| outcome.puts.quantile_us(at);
     let get: Quantile = |outcome, at| outcome.gets.quantile_us(at);
-    let disturbed = is_disturbed(passes.iter().flat_map(|pass| [&pass.idle, &pass.compacting]));
+    let disturbed =
+        are_disturbed(passes.iter().map(|pass| pass.idle.foreign_share.max(pass.compacting.foreign_share)));
     let mut rows = Vec::new();
     for (measure, of, at, target) in [
         ("put, p50", put, 0.5, Target::None),

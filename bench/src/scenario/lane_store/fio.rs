@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::work::is_disturbed;
 use crate::error::{BenchError, Context, Result};
+use crate::host::{self, ProcessorTimes};
 use crate::server::{Bench, find};
 
 /// The program.
@@ -49,6 +51,19 @@ pub struct Measured {
     pub p99_us: f64,
     /// Share of a processor that it used.
     pub share: f64,
+    /// Share of the processor that other programs took meanwhile.
+    pub foreign_share: f64,
+}
+
+impl Measured {
+    /// What it used, in words.
+    pub fn words(&self) -> String {
+        let mut words = format!("fio's process {:.0} %", self.share * 100.0);
+        if is_disturbed(self.foreign_share) {
+            words += &format!(" (not to be trusted: others {:.0} %)", self.foreign_share * 100.0);
+        }
+        words
+    }
 }
 
 impl Fio {
@@ -72,11 +87,14 @@ impl Fio {
             Pattern::DurableWrite => command.args(["--rw=write", "--sync=dsync", "--overwrite=1"]),
             Pattern::RandomRead => command.args(["--rw=randread", "--readonly", "--blockalign=4k"]),
         };
+        let processor = bench.processors.server;
+        let (times, children_us) = (ProcessorTimes::of(processor)?, host::children_us()?);
         let child = bench.processors.on(&[bench.processors.server], || {
             let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
             child.context("starting fio")
         })?;
         let output = child.wait_with_output().context("waiting for fio")?;
+        let foreign_share = times.foreign_until_now(processor, host::children_us()? - children_us)?;
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(failed(format!("it ended with {}: {words}", output.status)));
@@ -86,7 +104,7 @@ impl Fio {
         let report: Report =
             serde_json::from_slice(&output.stdout[start..]).map_err(|error| failed(error.to_string()))?;
         let Some(done) = report.jobs.first() else { return Err(failed("it reported no job")) };
-        Ok(done.measured(job.pattern))
+        Ok(Measured { foreign_share, ..done.measured(job.pattern) })
     }
 }
 
@@ -137,6 +155,7 @@ impl Done {
             p50_us: p50 / 1e3,
             p99_us: p99 / 1e3,
             share: (self.usr_cpu + self.sys_cpu) / 100.0,
+            foreign_share: 0.0,
         }
     }
 }

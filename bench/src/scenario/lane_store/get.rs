@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fio::{Fio, Job, Measured, Pattern};
 use super::station::{Depot, Sizes};
 use super::work::{Op, Outcome, Pacing, Until, Work};
-use super::{FIO, NAME, is_disturbed, size, stat};
+use super::{FIO, NAME, are_disturbed, size, stat};
 use crate::error::Result;
 use crate::report::{Row, Target};
 use crate::scenario::Effort;
@@ -60,7 +60,10 @@ fn rows(records: u64, ours: &[Outcome], theirs: &[Vec<Measured>; BLOCKS.len()]) 
             true => ours.last().map_or(String::new(), Outcome::shares),
             false => "a record of this body lies in two blocks of 4 KiB, one in 64 in three; fio's begin at any block, too".into(),
         };
-        rows.extend(row.map(|row| row.noted(note, is_disturbed(ours))));
+        let fio = theirs.last().map_or(String::new(), |run| format!("; {}", run.words()));
+        let disturbed = are_disturbed(ours.iter().map(|run| run.foreign_share))
+            || are_disturbed(theirs.iter().map(|run| run.foreign_share));
+        rows.extend(row.map(|row| row.noted(note + &fio, disturbed)));
     }
     for (name, quantile, value) in
         [("p50", 0.5, (|run| run.p50_us) as fn(&Measured) -> f64), ("p99", 0.99, |run| run.p99_us)]

@@ -25,7 +25,6 @@ use crate::error::Result;
 use crate::report::{Row, Stat};
 use crate::server::Bench;
 use fio::Fio;
-use work::Outcome;
 
 const NAME: &str = "lane-store";
 const FIO: &str = "fio";
@@ -51,12 +50,12 @@ fn stat<T>(passes: &[T], value: impl Fn(&T) -> f64) -> Option<Stat> {
     Stat::of(passes.iter().map(value))
 }
 
-/// More passes than not were disturbed by other programs.
-fn is_disturbed<'o>(passes: impl IntoIterator<Item = &'o Outcome>) -> bool {
+/// True if more passes than not were disturbed by other programs; `shares` are those that others had.
+fn are_disturbed(shares: impl IntoIterator<Item = f64>) -> bool {
     let (mut all, mut disturbed) = (0, 0);
-    for pass in passes {
+    for share in shares {
         all += 1;
-        disturbed += usize::from(pass.is_disturbed());
+        disturbed += usize::from(work::is_disturbed(share));
     }
     2 * disturbed > all
 }

@@ -9,7 +9,7 @@ use trine::rt::volume::FsVolume;
 use super::fio::{Fio, Job, Measured, Pattern};
 use super::station::{Depot, Sizes};
 use super::work::{Op, Outcome, Pacing, Until, Work};
-use super::{FIO, NAME, is_disturbed, size, stat};
+use super::{FIO, NAME, are_disturbed, size, stat};
 use crate::error::{BenchError, Context, Result};
 use crate::report::{Row, Stat, Target};
 use crate::scenario::Effort;
@@ -158,12 +158,21 @@ fn best_rows(points: &[Point], bytes: usize) -> Vec<Row> {
         let depth = peer.map_or(String::new(), |(depth, _)| format!(", fio's {depth}"));
         let shares = best.ours.last().map_or(String::new(), Outcome::shares);
         let note = format!("our best depth is {}{depth}; {shares}", best.depth);
-        Some(row.noted(note, is_disturbed(&best.ours)))
+        let fio = of_size().filter(|point| peer.is_some_and(|(depth, _)| depth == point.depth));
+        let fio_disturbed = fio.clone().any(|point| are_disturbed(foreign_of(&point.theirs)));
+        let fio = fio.filter_map(|point| Some(format!("; {}", point.theirs.last()?.words())));
+        let note = note + &fio.collect::<String>();
+        let ours_disturbed = are_disturbed(best.ours.iter().map(|run| run.foreign_share));
+        Some(row.noted(note, ours_disturbed || fio_disturbed))
     };
     let enough = bytes == SIZES[0] && rate.median >= SMALL_ENOUGH;
     let target = if enough { Target::AtLeast(SMALL_ENOUGH) } else { Target::AtLeastTimes(SHARE) };
     let (first, all) = (theirs(Some(1)), theirs(None));
     [row("best depth", all, target), row("depth 1", first, Target::None)].into_iter().flatten().collect()
+}
+
+fn foreign_of(runs: &[Measured]) -> impl Iterator<Item = f64> {
+    runs.iter().map(|run| run.foreign_share)
 }
 
 fn point_rows(point: &Point) -> Vec<Row> {
@@ -179,8 +188,7 @@ fn point_rows(point: &Point) -> Vec<Row> {
     let p99 = row("append to durable, closed loop, p99", "us", point.p99_us(), point.fio_p99_us());
     let rate = stat(ours, Outcome::rate).map_or(0.0, |stat| stat.median);
     let shares = ours.last().map_or(String::new(), Outcome::shares);
-    let fio =
-        theirs.last().map_or(String::new(), |run| format!("; fio's process {:.0} %", run.share * 100.0));
+    let fio = theirs.last().map_or(String::new(), |run| format!("; {}", run.words()));
     let speed = speed.map(|row| row.noted(format!("{rate:.0} records/s; {shares}{fio}"), false));
     [speed, p50, p99].into_iter().flatten().collect()
 }

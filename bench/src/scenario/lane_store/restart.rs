@@ -1,8 +1,8 @@
 //! Reading a store of many small records back.
 
-use super::station::{Depot, Sizes};
+use super::station::{Depot, Restored, Sizes};
 use super::work::{Op, Pacing, Until, Work, record_bytes};
-use super::{NAME, stat};
+use super::{NAME, are_disturbed, stat};
 use crate::error::{BenchError, Result};
 use crate::report::{Row, Target};
 use crate::scenario::Effort;
@@ -27,11 +27,11 @@ pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row
     let put = Work { op: Op::Put, body_bytes: BODY_BYTES, pacing: Pacing::Closed(4_096), until };
     let filled = station.work(put)?;
     station.stop()?;
-    let (mut seconds, mut bytes) = (Vec::new(), Vec::new());
+    let (mut restored, mut bytes) = (Vec::new(), Vec::new());
     for pass in 1..=effort.passes {
         say(&format!("{NAME}: restart {pass} of {}", effort.passes));
         let station = depot.open(bench, records)?;
-        seconds.push(station.restored_in.as_secs_f64());
+        restored.push(station.restored);
         let until = Until { us: u64::MAX, operations: 1_000 };
         let found =
             station.work(Work { op: Op::Get, body_bytes: BODY_BYTES, pacing: Pacing::Closed(32), until })?;
@@ -43,15 +43,23 @@ pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row
         station.stop()?;
     }
     let work = format!("{records} records with bodies of {BODY_BYTES} B, stopped");
-    let row = |measure, unit, values: &[f64], target| {
-        Row::new(NAME, work.clone(), measure, unit, stat(values, |value| *value), None, target)
-    };
-    let note = format!("put before at {:.0} records/s; {}", filled.rate(), filled.shares());
+    let row =
+        |measure, unit, values, target| Row::new(NAME, work.clone(), measure, unit, values, None, target);
+    let own = restored.last().map_or(0.0, |run: &Restored| run.own.as_secs_f64());
+    let foreign = restored.last().map_or(0.0, |run| run.foreign_share);
+    let note = format!(
+        "{own:.1} s of it processor time, others took {:.0} % of the processor; put before at {:.0} records/s; {}",
+        foreign * 100.0,
+        filled.rate(),
+        filled.shares()
+    );
+    let disturbed = are_disturbed(restored.iter().map(|run| run.foreign_share));
     let target = if records == RECORDS { Target::AtMost(TARGET_S) } else { Target::None };
-    let restored = row("reading back until ready", "s", &seconds, target);
+    let seconds = stat(&restored, |run| run.time.as_secs_f64());
+    let bytes = stat(&bytes, |bytes| *bytes);
     let rows = [
-        restored.map(|row| row.noted(note, false)),
-        row("memory of the index per record", "B", &bytes, Target::AtMost(INDEX_BYTES)),
+        row("reading back until ready", "s", seconds, target).map(|row| row.noted(note, disturbed)),
+        row("memory of the index per record", "B", bytes, Target::AtMost(INDEX_BYTES)),
     ];
     Ok(rows.into_iter().flatten().collect())
 }

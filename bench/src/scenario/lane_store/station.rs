@@ -17,6 +17,7 @@ use trine::rt::volume::FsVolume;
 use super::core::{Answer, StoreCore};
 use super::work::{Outcome, Step, Work};
 use crate::error::{BenchError, Context, Result};
+use crate::host::{self, ProcessorTimes};
 use crate::server::Bench;
 
 const PARTITION: LaneId = LaneId(0);
@@ -121,17 +122,24 @@ impl Depot {
         };
         let volume = Arc::clone(&self.volume);
         let factory = move |context: CoreContext<()>| -> std::result::Result<StoreCore, RestoreError> {
-            let started = Instant::now();
+            let (started, times) = (Instant::now(), ProcessorTimes::of(processor).unwrap_or_default());
+            let before_us = host::thread_cpu_us().unwrap_or_default();
             let store = KeyedStore::restore(&*volume, config)?.store;
+            let own_us = host::thread_cpu_us().unwrap_or_default() - before_us;
+            let foreign_share = times.foreign_until_now(processor, own_us).unwrap_or_default();
             // The starter waits for it.
-            let _ = restored_out.send(started.elapsed());
+            let _ = restored_out.send(Restored {
+                time: started.elapsed(),
+                own: Duration::from_micros(own_us),
+                foreign_share,
+            });
             Ok(StoreCore::new(store, keys, context.clock, processor, steps_in, answers_out))
         };
         let node = bench
             .processors
             .on(&[processor], || run(setup, vec![factory]).map_err(|error| failed(error.to_string())))?;
-        let restored_in = restored.recv().map_err(|_| failed("the core said nothing of its start"))?;
-        Ok(Station { node, steps, answers, restored_in })
+        let restored = restored.recv().map_err(|_| failed("the core said nothing of its start"))?;
+        Ok(Station { node, steps, answers, restored })
     }
 }
 
@@ -141,7 +149,18 @@ pub struct Station {
     steps: Sender<Step>,
     answers: Receiver<Answer>,
     /// What reading the store back took.
-    pub restored_in: Duration,
+    pub restored: Restored,
+}
+
+/// Reading a store back.
+#[derive(Clone, Copy, Debug)]
+pub struct Restored {
+    /// From the first look at the disk to a store that serves.
+    pub time: Duration,
+    /// Processor time of it.
+    pub own: Duration,
+    /// Share of the processor that other programs took meanwhile.
+    pub foreign_share: f64,
 }
 
 impl Station {

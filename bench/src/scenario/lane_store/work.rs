@@ -153,12 +153,6 @@ impl Outcome {
         (self.record_bytes + self.copied_bytes) as f64 / self.record_bytes.max(1) as f64
     }
 
-    /// True if the processor was not ours alone: a thread that waits for another program's time slice waits
-    /// for milliseconds, and so do the kernel's workers that finish durable writes.
-    pub fn is_disturbed(&self) -> bool {
-        self.foreign_share > FOREIGN_MAX
-    }
-
     /// The shares of the processor in words.
     pub fn shares(&self) -> String {
         let percent = |share: f64| share * 100.0;
@@ -167,12 +161,18 @@ impl Outcome {
             percent(self.thread_share),
             percent(self.processor_share)
         );
-        if self.is_disturbed() {
+        if is_disturbed(self.foreign_share) {
             words +=
                 &format!("; not to be trusted: other programs took {:.0} %", percent(self.foreign_share));
         }
         words
     }
+}
+
+/// True if the processor was not ours alone: a thread that waits for another program's time slice waits for
+/// milliseconds, and so do the kernel's workers that finish durable writes.
+pub fn is_disturbed(foreign_share: f64) -> bool {
+    foreign_share > FOREIGN_MAX
 }
 
 /// Length of a record in the log: headers, body, padding. Card and lease are empty.
