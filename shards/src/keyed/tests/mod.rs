@@ -1,6 +1,7 @@
 //! The store of keyed records on a simulated disk.
 
 mod cases;
+mod crash;
 mod faults;
 mod harm;
 mod model;
