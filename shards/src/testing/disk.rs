@@ -218,29 +218,47 @@ impl SimDisk {
     /// Stops the machine. Each sector of each pending write is kept if `keep`, asked with a running number,
     /// says so; pending preparations are done or not likewise. Nothing is pending afterwards, and no fault is
     /// left.
-    pub fn crash(&mut self, mut keep: impl FnMut(usize) -> bool) {
-        let mut number = 0;
+    pub fn crash(&mut self, keep: impl FnMut(usize) -> bool) {
         self.files.get_mut().values_mut().for_each(Medium::stop);
-        for waiting in std::mem::take(&mut self.pending) {
-            match waiting.op {
+        let pending = std::mem::take(&mut self.pending);
+        self.keep_of(&pending, keep);
+        self.faults.clear();
+    }
+
+    /// What [`SimDisk::crash`] would leave, as another disk.
+    pub fn crashed(&self, keep: impl FnMut(usize) -> bool) -> Self {
+        let mut left = Self::new(0);
+        left.rng = self.rng.clone();
+        left.now = self.now.clone();
+        left.meta = self.meta.clone();
+        left.files = self.files.clone();
+        left.files.get_mut().values_mut().for_each(Medium::stop);
+        left.keep_of(&self.pending, keep);
+        left
+    }
+
+    fn keep_of(&mut self, pending: &VecDeque<Waiting>, mut keep: impl FnMut(usize) -> bool) {
+        let mut number = 0;
+        for waiting in pending {
+            match &waiting.op {
                 DiskOp::Write { lane, segment, offset, buf, len, .. } => {
-                    for (index, sector) in buf[..len].chunks(SECTOR_BYTES).enumerate() {
+                    for (index, sector) in buf[..*len].chunks(SECTOR_BYTES).enumerate() {
                         if keep(number) {
-                            self.write(lane, segment, offset + (index * SECTOR_BYTES) as u64, sector);
+                            self.write(*lane, *segment, offset + (index * SECTOR_BYTES) as u64, sector);
                         }
                         number += 1;
                     }
                 }
                 DiskOp::Prepare { lane, segment, size, .. } => {
                     if keep(number) {
-                        self.files.get_mut().insert((lane, segment), Medium::zeroed(size as usize));
+                        let blank = Medium::zeroed(*size as usize);
+                        self.files.get_mut().insert((*lane, *segment), blank);
                     }
                     number += 1;
                 }
                 DiskOp::Read { .. } => {}
             }
         }
-        self.faults.clear();
     }
 
     /// Stops the machine and keeps what the seed picks.

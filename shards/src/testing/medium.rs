@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::io::BLOCK_BYTES;
 use crate::testing::SECTOR_BYTES;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Medium {
     bytes: Vec<u8>,
     /// What each sector held before it was last written.

@@ -328,6 +328,7 @@ impl StoreCore {
             | Event::Refused { .. }
             | Event::Lost { .. }
             | Event::CheckpointTrouble { .. }
+            | Event::DeviceFailing { .. }
             | Event::DiskTrouble { .. } => {
                 run.fail(format!("the partition reports {event:?}"));
             }

@@ -2,6 +2,7 @@
 
 mod cases;
 mod checkpoint;
+mod crash;
 mod faults;
 mod harm;
 mod model;

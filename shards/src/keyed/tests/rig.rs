@@ -25,6 +25,8 @@ pub struct Rig {
     pub now_s: u64,
     /// Not looked at yet.
     pub events: Vec<Event>,
+    /// Records that were reported as lost at the first start.
+    pub losses: u64,
 }
 
 pub fn config() -> KeyedConfig {
@@ -84,8 +86,15 @@ impl Rig {
     pub fn with(seed: u64, config: KeyedConfig) -> Self {
         let disk = SimDisk::new(seed);
         KeyedStore::format(&disk, PARTITION, config.lane.segment_bytes).unwrap();
-        let store = KeyedStore::restore(&disk, config).unwrap().store;
-        Self { disk, store, config, now_us: 0, now_s: config.now_s, events: vec![] }
+        Self::on(disk, config, config.now_s)
+    }
+
+    /// Starts on a disk as it is.
+    pub fn on(disk: SimDisk, config: KeyedConfig, now_s: u64) -> Self {
+        let Restored { store, reports, unintelligible } =
+            KeyedStore::restore(&disk, KeyedConfig { now_s, ..config }).unwrap();
+        let losses = reports.iter().map(|report| report.lost_records).sum::<u64>() + unintelligible;
+        Self { disk, store, config, now_us: 0, now_s, events: vec![], losses }
     }
 
     /// Restarts the process on the disk as it is.
