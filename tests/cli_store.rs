@@ -202,7 +202,10 @@ fn records_found_by_key_are_counted_verified_and_named_when_they_are_lost() {
     assert_eq!((stats["lanes"].as_array().unwrap().len(), stats["keyed"].as_array().unwrap().len()), (4, 3));
     assert_eq!((&stats["keyed"][1]["partition"], &stats["keyed"][1]["class"]), (&2.into(), &"days".into()));
     let scrub = ask(&data, "scrub", 0);
-    assert_eq!((&scrub["healthy"], &scrub["roots"], &scrub["records"]), (&true.into(), &22.into(), &25.into()));
+    assert_eq!(
+        (&scrub["healthy"], &scrub["roots"], &scrub["records"]),
+        (&true.into(), &22.into(), &25.into())
+    );
     let verify = ask(&data, "verify", 0);
     let families = &verify["partitions"][0]["families"];
     assert_eq!((&verify["agrees"], &families[0]["log"]["live"]), (&true.into(), &19.into()), "{verify}");

@@ -62,7 +62,11 @@ pub fn run(dir: &NodeDir, output: &mut Output<io::Stdout>, json: bool, all: bool
     report.bytes_read = volume.bytes_read();
     report.healthy = report.is_well();
     volume.end();
-    if json { output.json(&report)? } else { output.line(&report.render(all))? }
+    if json {
+        output.json(&report)?
+    } else {
+        output.line(&report.render(all))?
+    }
     Ok(report.healthy)
 }
 
@@ -162,7 +166,7 @@ impl Lost {
         let index = self.index.map_or(String::new(), |index| format!(" index {index}"));
         let kind = if *kind == "record" { String::new() } else { format!(" ({kind})") };
         format!(
-            "lost: {family}{kind} {key}{index}: {reason} (lane {lane}, segment {segment:08x}, offset {offset})"
+            "lost: {family}{kind} {key}{index}: {reason} (lane {lane}, segment {segment:08x}, at {offset})"
         )
     }
 }

@@ -57,7 +57,11 @@ pub fn run(dir: &NodeDir, output: &mut Output<io::Stdout>, json: bool) -> Result
     volume.end();
     let agrees = compared.iter().all(|partition| partition.agrees);
     let report = Report { check, partitions: compared, agrees };
-    if json { output.json(&report)? } else { output.line(&report.render())? }
+    if json {
+        output.json(&report)?
+    } else {
+        output.line(&report.render())?
+    }
     Ok(report.agrees && report.check.healthy)
 }
 
