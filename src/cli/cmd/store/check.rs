@@ -182,8 +182,8 @@ impl Report {
             "healthy: everything that was acknowledged is there"
         } else if self.total.lost_records > 0 {
             "damaged: acknowledged records are lost. The node can be started: it serves the rest and tells \
-             the devices concerned. Check the disk first (dmesg, smartctl). `trine store scrub` names shards and \
-             other records found by key"
+             the devices concerned. Check the disk first (dmesg, smartctl). `trine store scrub` names \
+             shards and other records found by key"
         } else if self.total.known_lost_records > 0 {
             "damaged before: records are lost, and the devices concerned were told"
         } else {
