@@ -1,30 +1,30 @@
 //! Reading everything in turns, so that rot is found while other nodes still have what it destroyed.
 //!
-//! **Promise.** Each sealed segment is read once in every *pass*, and a pass takes no longer than the deadline
-//! unless the device cannot give that. Every batch is verified (header, checksum, place), and of every record
-//! that lives its head and its structure; BLAKE3 of the body against the root for a tenth of them, another
-//! tenth in each pass, and for all of a segment in which something was wrong. What stays wrong when it is read
-//! again is taken out of the index and named ([`Event::Lost`], [`KeyedStore::known_lost`]). What lives next to
-//! it and is sound is copied elsewhere. Only what the index points to counts: rot in what is dead is passed
-//! over.
+//! **Promise.** Each sealed segment is read once in every *pass*, and a pass takes no longer than the
+//! deadline unless the device cannot give that. Every batch is verified (header, checksum, place), and of
+//! every record that lives its head and its structure; BLAKE3 of the body against the root for a tenth of
+//! them, another tenth in each pass, and for all of a segment in which something was wrong. What stays wrong
+//! when it is read again is taken out of the index and named ([`Event::Lost`], [`KeyedStore::known_lost`]).
+//! What lives next to it and is sound is copied elsewhere. Only what the index points to counts: rot in what
+//! is dead is passed over.
 //!
-//! **How.** `pass` says when the next piece is due; one read is in flight at most. `check` verifies what is in
-//! the buffer. A piece that cannot be read, or a batch that is not as it should be, becomes a damaged range; at
-//! the end of the segment the index is swept in small steps for entries that point into such a range, and each
-//! is read by itself (`suspect`): so everything that is lost has a name, even where nothing can be read.
-//! `trouble` tells a failing device from a bad spot.
+//! **How.** `pass` says when the next piece is due; one read is in flight at most. `check` verifies what is
+//! in the buffer. A piece that cannot be read, or a batch that is not as it should be, becomes a damaged
+//! range; at the end of the segment the index is swept in small steps for entries that point into such a
+//! range, and each is read by itself (`suspect`): so everything that is lost has a name, even where nothing
+//! can be read. `trouble` tells a failing device from a bad spot.
 //!
 //! **What gives way to whom.** A piece waits while compaction empties a segment and while changes take longer
 //! than usual, unless the pass is behind.
 //!
-//! **Order.** What was verified longest ago comes first; that is known of this process only. After a restart a
-//! pass begins anew, with the segments of each lane that were opened longest ago. What is sealed during a pass
-//! is read in the next one.
+//! **Order.** What was verified longest ago comes first; that is known of this process only. After a restart
+//! a pass begins anew, with the segments of each lane that were opened longest ago. What is sealed during a
+//! pass is read in the next one.
 //!
 //! **Failure model.** [`FAULTS_MAX`] faults in a segment put it out of use: compaction empties it, and this
-//! process never writes to it again. A record whose root is wrong under a right checksum was written so; it is
-//! not shown any more, but after a restart it is there again until the first pass meets it. Nothing is taken
-//! out for want of being readable while the whole device fails.
+//! process never writes to it again. A record whose root is wrong under a right checksum was written so; it
+//! is not shown any more, but after a restart it is there again until the first pass meets it. Nothing is
+//! taken out for want of being readable while the whole device fails.
 //!
 //! **Bounds.** Each call looks at a few hundred records or entries; what is remembered is one line per
 //! segment, the ranges of one segment, and [`KNOWN_LOST_MAX`] losses.

@@ -140,8 +140,8 @@ impl Lane {
         self.config.segments_max = segments_max;
     }
 
-    /// Length of the header of the present use of `segment`, whose bytes stand at the front of `bytes`; `None`
-    /// if it is damaged. Of a header that is not whole in there only the first block is judged.
+    /// Length of the header of the present use of `segment`, whose bytes stand at the front of `bytes`;
+    /// `None` if it is damaged. Of a header that is not whole in there only the first block is judged.
     pub fn front_at(&self, segment: SegmentId, bytes: &[u8]) -> Option<u32> {
         let claimed = SegmentHeader::bytes_claimed(bytes.get(..BLOCK_BYTES)?).ok()?;
         let Some(front) = bytes.get(..claimed) else { return Some(claimed as u32) };

@@ -47,6 +47,7 @@ pub(super) struct Current {
 }
 
 impl Current {
+    /// At the beginning of a segment.
     pub fn new(target: Target, batch_bytes: u32, all_roots: bool) -> Self {
         Self {
             target,
@@ -168,8 +169,8 @@ impl KeyedStore {
         false
     }
 
-    /// A piece was read, or could not be. One that cannot be read twice is damage as a whole: what lives in it
-    /// will be read record by record.
+    /// A piece was read, or could not be. One that cannot be read twice is damage as a whole: what lives in
+    /// it will be read record by record.
     pub(super) fn end_scrub_piece(
         &mut self,
         class: Class,

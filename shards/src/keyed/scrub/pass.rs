@@ -1,8 +1,8 @@
 //! When the next piece is to be read, so that everything is by the deadline.
 //!
 //! The rate follows from what is left and the time that is left. That is all there is to steer, which is why
-//! scrub has no [`Pace`](crate::keyed::pace::Pace): that one looks for the highest rate that nobody feels, and
-//! a scrub that used it would end early and begin again for nothing.
+//! scrub has no [`Pace`](crate::keyed::pace::Pace): that one looks for the highest rate that nobody feels,
+//! and a scrub that used it would end early and begin again for nothing.
 
 /// Bytes per second that are not exceeded unless a pass is behind.
 const RATE_MAX: u64 = 64 << 20;

@@ -50,6 +50,7 @@ enum Stage {
 }
 
 impl Suspect {
+    /// To be read for the first time.
     pub fn new(family: Family, tree: Tree, entry: Entry, range: Option<usize>) -> Self {
         Self { family, tree, entry, range, stage: Stage::First }
     }

@@ -91,7 +91,7 @@ impl Rig {
 
     /// Starts on a disk as it is.
     pub fn on(disk: SimDisk, config: KeyedConfig, now_s: u64) -> Self {
-        let Restored { store, reports, unintelligible } =
+        let Restored { store, reports, unintelligible, .. } =
             KeyedStore::restore(&disk, KeyedConfig { now_s, ..config }).unwrap();
         let losses = reports.iter().map(|report| report.lost_records).sum::<u64>() + unintelligible;
         Self { disk, store, config, now_us: 0, now_s, events: vec![], losses }

@@ -211,7 +211,10 @@ fn one_bad_read_costs_nothing() {
     run_pass(&mut rig);
     let (class, loc) = place(&rig, 1);
     let is_it = |op: &PendingOp| op.lane == class.lane(PARTITION) && op.segment == loc.segment;
+    let mut waits = 0;
     while rig.disk.pending().first().is_none_or(|op| !is_it(op)) {
+        waits += 1;
+        assert!(waits < 10_000, "the segment is never read");
         while rig.step() {}
         rig.now_us = rig.now_us.max(rig.store.next_deadline().unwrap());
         rig.poll();

@@ -181,14 +181,14 @@ impl Report {
         if self.healthy {
             "healthy: everything that was acknowledged is there"
         } else if self.total.lost_records > 0 {
-            "damaged: acknowledged records are lost. The node can be started: it serves the rest and tells the \
-             devices concerned. Check the disk first (dmesg, smartctl). `trine store scrub` names shards and \
-             other records found by key"
+            "damaged: acknowledged records are lost. The node can be started: it serves the rest and tells \
+             the devices concerned. Check the disk first (dmesg, smartctl). `trine store scrub` names \
+             shards and other records found by key"
         } else if self.total.known_lost_records > 0 {
             "damaged before: records are lost, and the devices concerned were told"
         } else {
-            "the device has blocks that it cannot read; no acknowledged record is lost by them. Check the disk \
-             (dmesg, smartctl)"
+            "the device has blocks that it cannot read; no acknowledged record is lost by them. Check the \
+             disk (dmesg, smartctl)"
         }
     }
 }

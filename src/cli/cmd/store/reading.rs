@@ -17,6 +17,7 @@ use crate::cli::store::{self, NodeDir};
 const BUFFERS: usize = 2;
 const BUFFER_BYTES: usize = 128 * 1024;
 
+/// Something is wrong with the store.
 pub fn failed(error: impl std::fmt::Display) -> CliError {
     CliError::new(Exit::Store, error.to_string())
 }
@@ -225,6 +226,7 @@ impl Found {
         self.known_lost_records = report.known_lost_records;
     }
 
+    /// Counts what another lane has, too.
     pub fn add(&mut self, other: &Self) {
         self.segments += other.segments;
         self.messages += other.messages;

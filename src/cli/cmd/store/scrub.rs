@@ -166,7 +166,7 @@ impl Lost {
         let index = self.index.map_or(String::new(), |index| format!(" index {index}"));
         let kind = if *kind == "record" { String::new() } else { format!(" ({kind})") };
         format!(
-            "lost: {family}{kind} {key}{index}: {reason} (lane {lane}, segment {segment:08x}, offset {offset})"
+            "lost: {family}{kind} {key}{index}: {reason} (lane {lane}, segment {segment:08x}, at {offset})"
         )
     }
 }
