@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use crate::buffer::AlignedBuf;
 use crate::format::Incarnation;
+use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, RecordView};
 use crate::index::{Due, Place, Prefix};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
@@ -131,7 +132,7 @@ impl Compactor {
     }
 }
 
-/// How much of a segment may live, in thousandths, for it to be worth emptying when so many thousandths of
+/// How much of a segment the copies may take, in thousandths, for it to be worth emptying when so many thousandths of
 /// the partition's segments are in use.
 fn worth(used_permille: u64) -> u64 {
     match used_permille {
@@ -143,11 +144,24 @@ fn worth(used_permille: u64) -> u64 {
     }
 }
 
+/// Bytes that the live records of a segment will take when they are copied: as many of them as fit in each
+/// batch, if they are of one length. What they do not fill of a batch cannot be won by copying them again.
+fn copied_bytes(sealed: &Sealed, batch_bytes: usize) -> u64 {
+    if sealed.live_records == 0 {
+        return 0;
+    }
+    let each = sealed.live_bytes.div_ceil(sealed.live_records);
+    let room = (batch_bytes - BATCH_HEADER_BYTES) as u64;
+    let per_batch = (room / each).clamp(1, sealed.live_records);
+    let batch = (BATCH_HEADER_BYTES as u64 + per_batch * each).next_multiple_of(BLOCK_BYTES as u64);
+    sealed.live_records.div_ceil(per_batch) * batch
+}
+
 /// Space won and age against bytes to copy, as integers; higher is better.
-fn score(sealed: &Sealed) -> u64 {
+fn score(sealed: &Sealed, batch_bytes: usize) -> u64 {
     let end = u64::from(sealed.end);
-    let live = sealed.live_bytes.min(end);
-    (end - live).saturating_mul(1 + sealed.age_segments) * 1_000 / (end + live)
+    let copied = copied_bytes(sealed, batch_bytes).min(end);
+    (end - copied).saturating_mul(1 + sealed.age_segments) * 1_000 / (end + copied)
 }
 
 impl KeyedStore {
@@ -171,7 +185,7 @@ impl KeyedStore {
     }
 
     fn choose_victim(&self) -> Option<Victim> {
-        let limit = worth(self.used_permille());
+        let (limit, batch_bytes) = (worth(self.used_permille()), self.config.batch_bytes);
         let candidates = Class::ALL
             .into_iter()
             .flat_map(|class| self.lanes[class as usize].sealed().map(move |sealed| (class, sealed)));
@@ -179,11 +193,11 @@ impl KeyedStore {
             let is_same =
                 |it: &Avoided| (it.class, it.segment, it.end) == (*class, sealed.segment, sealed.end);
             let is_avoided = self.compactor.avoided.iter().any(is_same);
-            let permille = sealed.live_bytes * 1_000 / u64::from(sealed.end);
+            let permille = copied_bytes(sealed, batch_bytes) * 1_000 / u64::from(sealed.end);
             let worth_it = permille <= limit || !sealed.is_sound;
             sealed.live_bytes > 0 && worth_it && !is_avoided
         });
-        let (class, sealed) = eligible.max_by_key(|(_, sealed)| score(sealed))?;
+        let (class, sealed) = eligible.max_by_key(|(_, sealed)| score(sealed, batch_bytes))?;
         let Sealed { segment, incarnation, end, .. } = sealed;
         let next = BLOCK_BYTES as u32;
         let (loaded, done, under_way, held_since_us) = (next..next, 0, 0, None);

@@ -32,6 +32,11 @@ impl Live {
         self.messages == 0 && self.metadata == 0
     }
 
+    /// All live records.
+    pub fn records(&self) -> u64 {
+        self.messages + self.metadata
+    }
+
     /// Bytes of all live records.
     pub fn bytes(&self) -> u64 {
         self.message_bytes + self.metadata_bytes

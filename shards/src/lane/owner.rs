@@ -19,6 +19,8 @@ pub struct Sealed {
     pub incarnation: Incarnation,
     /// End of its last batch, in bytes from the start of the file.
     pub end: u32,
+    /// Its live records.
+    pub live_records: u64,
     /// Bytes of its live records, with their headers.
     pub live_bytes: u64,
     /// How many segments of the lane were opened after it.
@@ -77,6 +79,7 @@ impl Lane {
         (segment.role == Role::Sealed).then(|| Sealed {
             segment: id,
             end: segment.end,
+            live_records: self.ledger.live(id).records(),
             live_bytes: self.ledger.live(id).bytes(),
             incarnation: segment.incarnation,
             age_segments: self.incarnation.0.saturating_sub(segment.incarnation.0),

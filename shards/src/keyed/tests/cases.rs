@@ -358,3 +358,17 @@ fn a_partition_refuses_shards_before_it_is_full_and_takes_them_again_when_it_is_
     );
     rig.assert_counters();
 }
+
+#[test]
+fn a_partition_filled_to_the_brim_can_be_emptied_one_deletion_at_a_time() {
+    for segments_max in [22, 60, 130] {
+        let mut rig = Rig::with(1, KeyedConfig { segments_max, ..config() });
+        let mut number = 0;
+        while rig.try_put(shard(number), &record(1, START_S + 400 * DAY_S, &[2; 6_000])).is_ok() {
+            number += 1;
+        }
+        (0..number).filter(|n| n % 8 < 6).for_each(|n| rig.delete(shard(n)));
+        (0..number).filter(|n| n % 8 >= 6).for_each(|n| assert_eq!(rig.get(shard(n)), got(1, &[2; 6_000])));
+        rig.assert_counters();
+    }
+}
