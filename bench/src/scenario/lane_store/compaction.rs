@@ -16,6 +16,9 @@ const BODY_BYTES: usize = 4 << 10;
 const DEPTH: usize = 64;
 /// Share of the closed loop's rate at which the open loop runs.
 const RATE_SHARE: f64 = 0.3;
+/// As nodes have them. Larger ones would leave much of each of these small segments unused at its end.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BUFFERS: usize = 8;
 /// Segments of the store that is filled: with fewer than a hundred it would refuse records at this fill.
 const SEGMENTS: u32 = 110;
 /// Open loops begin with as much as this before they count.
@@ -33,13 +36,12 @@ struct Plan {
 
 impl Plan {
     fn new(effort: &Effort) -> Self {
-        let sizes = |(mib, batch_buffers): (u32, usize), segments| Sizes {
-            segment_bytes: mib << 20,
-            segments,
-            batch_buffers,
+        let sizes = |segment_bytes, segments| {
+            let (batch_bytes, batch_buffers) = (BATCH_BYTES, BATCH_BUFFERS);
+            Sizes { segment_bytes, segments, batch_bytes, batch_buffers }
         };
         let (each, millis, overwritten) =
-            if effort.quick { ((6, 4), 2_000, 1.0) } else { ((16, 8), 10_000, 1.5) };
+            if effort.quick { (6 << 20, 2_000, 1.0) } else { (16 << 20, 10_000, 1.5) };
         let time = Duration::from_millis(millis);
         Self { full: sizes(each, SEGMENTS), roomy: sizes(each, 5 * SEGMENTS / 2), time, overwritten }
     }

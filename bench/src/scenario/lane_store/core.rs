@@ -18,7 +18,7 @@ use crate::host;
 const LIFE_S: u64 = 2_500 * 3_600;
 /// When nothing else is due, what was refused is tried again after this time, in microseconds.
 const TRY_AGAIN_US: u64 = 500;
-/// How long nothing may end while the partition is full, in microseconds.
+/// How long nothing may end while changes wait, in microseconds.
 const STUCK_US: u64 = 5_000_000;
 /// Reads that may be under way in an open loop.
 const READS_MAX: usize = 256;
@@ -201,6 +201,7 @@ impl StoreCore {
     fn load(&mut self, now: Now) {
         let Some(mut run) = self.run.take() else { return };
         if let Step::Work(work) = run.step {
+            self.give_up_if_stuck(&mut run, now);
             for _ in 0..run.waiting.len() {
                 let Some(change) = run.waiting.pop_front() else { break };
                 self.change(&mut run, now, change);
@@ -211,6 +212,19 @@ impl StoreCore {
             {}
         }
         self.run = Some(run);
+    }
+
+    /// Ends a step in which changes wait and nothing comes to an end, and lets go of what waits in one that
+    /// failed.
+    fn give_up_if_stuck(&mut self, run: &mut Run, now: Now) {
+        if !run.waiting.is_empty() && now.mono_us > run.ended_us + STUCK_US {
+            let seconds = STUCK_US / 1_000_000;
+            let capacity = self.store.capacity();
+            run.fail(format!("the partition took nothing for {seconds} s: {capacity:?}"));
+        }
+        if run.fault.is_some() {
+            run.waiting.drain(..).filter_map(|change| change.hold).for_each(|hold| self.store.release(hold));
+        }
     }
 
     /// Begins one operation; false if it has to be tried again later.
@@ -283,14 +297,11 @@ impl StoreCore {
             Err((ChangeError::Append(AppendError::Busy), hold)) => {
                 run.waiting.push_back(Change { number, since_us, hold: Some(hold) });
             }
-            Err((ChangeError::Capacity(state), hold)) => {
+            Err((ChangeError::Capacity(_), hold)) => {
                 // A client would be sent away; here it comes back.
                 self.store.release(hold);
                 run.outcome.turned_away += 1;
                 run.waiting.push_back(Change { number, since_us, hold: None });
-                if now.mono_us > run.ended_us + STUCK_US {
-                    run.fail(format!("no space came free within {} s: {state:?}", STUCK_US / 1_000_000));
-                }
             }
             Err((error, hold)) => {
                 self.store.release(hold);

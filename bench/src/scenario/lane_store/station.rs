@@ -33,6 +33,8 @@ pub struct Sizes {
     pub segment_bytes: u32,
     /// Segments of all classes.
     pub segments: u32,
+    /// Size of a batch buffer, in bytes.
+    pub batch_bytes: usize,
     /// Batch buffers of each class. They must all fit into a segment.
     pub batch_buffers: usize,
 }
@@ -40,7 +42,7 @@ pub struct Sizes {
 impl Sizes {
     /// So many segments of the size that nodes have, and as many buffers as there may be.
     pub fn whole(segments: u32) -> Self {
-        Self { segment_bytes: 256 << 20, segments, batch_buffers: 16 }
+        Self { segment_bytes: 256 << 20, segments, batch_bytes: BATCH_BYTES_MAX, batch_buffers: 16 }
     }
 
     /// What the partition takes before it calls itself full: its own measure.
@@ -97,7 +99,7 @@ impl Depot {
             segments_max: self.sizes.segments + CHECKPOINT_SEGMENTS,
             entries_max: ENTRIES_MAX,
             lookups_max: LOOKUPS_MAX,
-            batch_bytes: BATCH_BYTES_MAX,
+            batch_bytes: self.sizes.batch_bytes,
             batch_buffers: self.sizes.batch_buffers,
             checkpoint_bytes_min: CHECKPOINT_BYTES_MIN,
             scrub_within_s: SCRUB_WITHIN_S,
