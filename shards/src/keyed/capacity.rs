@@ -56,9 +56,9 @@ impl CapacityState {
 }
 
 /// Lanes of a partition: those of the classes and that of checkpoints.
-const LANES: u32 = Class::ALL.len() as u32 + 1;
+pub(super) const LANES: u32 = Class::ALL.len() as u32 + 1;
 /// Segments that are left to deletions and leases when records are refused.
-const FOR_DELETIONS: u32 = 2;
+pub(super) const FOR_DELETIONS: u32 = 2;
 
 /// Bytes of a partition, by what they are used for. `live + dead + free + kept + retired = total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,14 +119,9 @@ impl KeyedStore {
         self.state = self.state.next(if is_used_up { permille.max(970) } else { permille });
     }
 
-    fn used_segments(&self) -> u32 {
+    /// Segments that hold records, or may.
+    pub(super) fn used_segments(&self) -> u32 {
         self.lanes.iter().chain([&self.checkpointer.lane]).map(Lane::used_segments).sum()
-    }
-
-    /// Thousandths of the partition's segments that are in use.
-    pub(super) fn used_permille(&self) -> u64 {
-        let used = self.used_segments();
-        u64::from(used) * 1_000 / u64::from(self.config.segments_max)
     }
 
     /// True if some lane has nothing to go on with but what is kept back.

@@ -20,6 +20,7 @@ use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, RecordView};
 use crate::index::{Due, Place, Prefix};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
+use crate::keyed::capacity::{FOR_DELETIONS, LANES};
 use crate::keyed::change::{Appended, Effect, Mover};
 use crate::keyed::family::Tree;
 use crate::keyed::pace::Pace;
@@ -132,15 +133,16 @@ impl Compactor {
     }
 }
 
-/// How much of a segment the copies may take, in thousandths, for it to be worth emptying when so many thousandths of
-/// the partition's segments are in use.
-fn worth(used_permille: u64) -> u64 {
-    match used_permille {
-        0..500 => 0,
-        500..700 => 250,
-        700..850 => 500,
-        850..950 => 750,
-        _ => 850,
+/// How much of a segment the copies may take, in thousandths, for it to be worth emptying when so many of
+/// `segments_max` segments are free. To wait is to copy less: what dies meanwhile need not be copied. So little
+/// is done while there is space, and as much as it takes when what is kept for deletions comes near.
+fn worth(free: u64, segments_max: u64) -> u64 {
+    let spent = u64::from(LANES + FOR_DELETIONS);
+    match free.saturating_sub(spent) {
+        left if left <= 2 + segments_max / 64 => 850,
+        left if left <= segments_max / 8 => 500,
+        _ if free <= segments_max / 2 => 250,
+        _ => 0,
     }
 }
 
@@ -157,11 +159,13 @@ fn copied_bytes(sealed: &Sealed, batch_bytes: usize) -> u64 {
     sealed.live_records.div_ceil(per_batch) * batch
 }
 
-/// Space won and age against bytes to copy, as integers; higher is better.
-fn score(sealed: &Sealed, batch_bytes: usize) -> u64 {
+/// Space won and age against bytes to copy, as integers; higher is better. Age counts at most three times:
+/// what has lain long will go on lying, and its space is won for longer.
+fn score(sealed: &Sealed, batch_bytes: usize, segments: u64) -> u64 {
     let end = u64::from(sealed.end);
     let copied = copied_bytes(sealed, batch_bytes).min(end);
-    (end - copied).saturating_mul(1 + sealed.age_segments) * 1_000 / (end + copied)
+    let age_permille = 1_000 + 1_000 * sealed.age_segments.min(2 * segments) / segments.max(1);
+    (end - copied) * 1_000 / (end + copied) * age_permille
 }
 
 impl KeyedStore {
@@ -185,7 +189,9 @@ impl KeyedStore {
     }
 
     fn choose_victim(&self) -> Option<Victim> {
-        let (limit, batch_bytes) = (worth(self.used_permille()), self.config.batch_bytes);
+        let segments_max = u64::from(self.config.segments_max);
+        let free = segments_max.saturating_sub(self.used_segments().into());
+        let (limit, batch_bytes) = (worth(free, segments_max), self.config.batch_bytes);
         let candidates = Class::ALL
             .into_iter()
             .flat_map(|class| self.lanes[class as usize].sealed().map(move |sealed| (class, sealed)));
@@ -197,7 +203,7 @@ impl KeyedStore {
             let worth_it = permille <= limit || !sealed.is_sound;
             sealed.live_bytes > 0 && worth_it && !is_avoided
         });
-        let (class, sealed) = eligible.max_by_key(|(_, sealed)| score(sealed, batch_bytes))?;
+        let (class, sealed) = eligible.max_by_key(|(_, sealed)| score(sealed, batch_bytes, segments_max))?;
         let Sealed { segment, incarnation, end, .. } = sealed;
         let next = BLOCK_BYTES as u32;
         let (loaded, done, under_way, held_since_us) = (next..next, 0, 0, None);

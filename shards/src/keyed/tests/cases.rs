@@ -284,7 +284,7 @@ fn what_lives_in_sparse_segments_is_moved_and_their_space_is_used_again() {
     let kept = full_of_holes(&mut rig);
     (0..100).for_each(|_| rig.settle());
     let after = rig.store.capacity();
-    assert!(after.free_bytes + after.kept_bytes >= after.total_bytes / 2, "{after:?}");
+    assert!(after.free_bytes + after.kept_bytes >= after.total_bytes * 2 / 5, "{after:?}");
     assert!(rig.store.compacted_bytes() > 0);
     for round in 0..2 {
         for number in &kept {
