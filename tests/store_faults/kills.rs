@@ -42,9 +42,8 @@ fn say(line: &str) {
     }
 }
 
-/// Changes keys until it is killed.
+/// Changes keys until it is killed. Run by the test of kills, as a process of its own.
 #[test]
-#[ignore = "run by the test of kills, as a process of its own"]
 fn child() {
     let Ok(given) = std::env::var(CHILD) else { return };
     let mut words = given.splitn(3, ' ');

@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 /// This test binary again, running only the test of that name, which does nothing without `variable`.
 fn again(test: &str, variable: &str, value: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
     command.env(variable, value).stdin(Stdio::null());
     command
 }

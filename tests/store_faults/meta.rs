@@ -100,9 +100,9 @@ fn config() -> StoreConfig {
     }
 }
 
-/// Replaces a small file, or formats a store, while a call fails.
+/// Replaces a small file, or formats a store, while a call fails. Run by the tests of both, as a process of
+/// its own.
 #[test]
-#[ignore = "run by the tests of small files, as a process of its own"]
 fn child() {
     let Ok(given) = std::env::var(CHILD) else { return };
     let mut words = given.splitn(4, ' ');

@@ -140,7 +140,8 @@ fn what_a_failed_write_left_in_a_cache_is_not_what_was_stored() {
     assert_eq!(rig.get(shard(1)), got(2, &body(2, LONG)));
 }
 
-/// Rule: what recovery once took is owed from then on: the next header says so, and it is named when it is gone.
+/// Rule: what recovery once took is owed from then on: the next header says so, and it is named when it is
+/// gone.
 #[test]
 fn what_was_refused_and_seems_to_be_there_is_whole_or_named_when_it_goes() {
     let mut rig = Rig::new(1);
