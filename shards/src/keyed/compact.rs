@@ -15,6 +15,7 @@
 use std::ops::Range;
 
 use crate::buffer::AlignedBuf;
+use crate::format::Incarnation;
 use crate::format::record::{Kind, RecordView};
 use crate::index::{Due, Place, Prefix};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
@@ -67,6 +68,8 @@ const DAMAGED_US: u64 = 3_600_000_000;
 struct Victim {
     class: Class,
     segment: SegmentId,
+    /// Its use: it may die before it is emptied, and be used again.
+    incarnation: Incarnation,
     end: u32,
     /// Where the next batch is expected.
     next: u32,
@@ -169,11 +172,13 @@ impl KeyedStore {
             sealed.live_bytes > 0 && worth_it && !is_avoided
         });
         let (class, sealed) = eligible.max_by_key(|(_, sealed)| score(sealed))?;
+        let incarnation = self.lanes[class as usize].sealed_use(sealed.segment)?;
         let (segment, end, next) = (sealed.segment, sealed.end, BLOCK_BYTES as u32);
         let (loaded, done, under_way, held_since_us) = (next..next, 0, 0, None);
         Some(Victim {
             class,
             segment,
+            incarnation,
             end,
             next,
             loaded,
@@ -187,9 +192,13 @@ impl KeyedStore {
 
     /// One step; false if there is nothing to do until something ends.
     fn advance(&mut self) -> bool {
-        let Some(victim) = &self.compactor.victim else { return false };
+        let Some(victim) = &mut self.compactor.victim else { return false };
         if self.compactor.buf.is_none() {
             return false;
+        }
+        if self.lanes[victim.class as usize].sealed_use(victim.segment) != Some(victim.incarnation) {
+            // All of it died meanwhile; others may write to it any time.
+            victim.next = victim.end;
         }
         if victim.next >= victim.end {
             return victim.under_way == 0 && self.end_victim();

@@ -2,9 +2,9 @@
 //! segments to copy what does.
 
 use crate::checksum::crc32c;
-use crate::format::Place;
 use crate::format::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::format::record::{Kind, RecordView, record_bytes, walk};
+use crate::format::{Incarnation, Place};
 use crate::io::SegmentId;
 use crate::lane::segments::Role;
 use crate::lane::{Lane, RecordLoc};
@@ -70,6 +70,12 @@ impl Lane {
             age_segments: self.incarnation.0.saturating_sub(segment.incarnation.0),
             is_sound: segment.sound,
         })
+    }
+
+    /// The use of a segment, if that gets no more records and is not over.
+    pub fn sealed_use(&self, segment: SegmentId) -> Option<Incarnation> {
+        let sealed = self.segments.get(segment).filter(|segment| segment.role == Role::Sealed);
+        sealed.map(|segment| segment.incarnation)
     }
 
     /// Segment files that exist, the one being made included.
