@@ -75,7 +75,10 @@ pub enum FormatError {
         per_lane: u32,
     },
     /// The machine failed.
-    #[error("formatting the store failed at {doing}: {source}")]
+    #[error(
+        "formatting the store failed at {doing}: {source}; see to the disk, remove the lane directories \
+         that were made, and try again"
+    )]
     Io {
         /// What failed.
         doing: &'static str,

@@ -29,6 +29,7 @@ const UNSAFE_ALLOWED: &[Place] = &[
     ("tests/link_alloc.rs", "an allocator that counts"),
     ("tests/loom_crossing.rs", "loom's side of the cells that the crossings share"),
     ("tests/rt_disk.rs", "mounts a file system that is soon full"),
+    ("tests/store_faults/meta.rs", "gives the kernel a filter of system calls"),
     ("examples/measure_runtime/disk.rs", "measures a bare ring"),
 ];
 /// Where the executor and the ring may be named, and why there.

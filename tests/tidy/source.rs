@@ -104,7 +104,7 @@ impl Source {
 
     /// True if the file stands in a folder that is compiled for tests or measurements only.
     fn is_test_file(&self) -> bool {
-        let folders = ["tests/", "benches/", "fuzz/", "examples/", "bench/"];
+        let folders = ["tests/", "shards/tests/", "benches/", "fuzz/", "examples/", "bench/"];
         folders.iter().any(|folder| self.path.starts_with(folder))
     }
 

@@ -224,7 +224,7 @@ impl KeyedStore {
 
     /// One step; false if there is nothing to do until something ends.
     fn advance(&mut self) -> bool {
-        let Some(victim) = &self.compactor.victim else { return false };
+        let Some(victim) = &mut self.compactor.victim else { return false };
         if self.compactor.buf.is_none() {
             return false;
         }

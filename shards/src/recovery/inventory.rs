@@ -2,8 +2,8 @@
 //!
 //! The newest sound header is the guide: it lists every segment that held live records when it was written,
 //! and no segment older than itself that it does not list can hold any. A segment whose own header is damaged
-//! is placed by the list, or else by the first batch of a later use found in it. So is one whose first batch is of
-//! such a use: the write of its header was reported as done and never happened.
+//! is placed by the list, or else by the first batch of a later use found in it. So is one whose first batch is
+//! of such a use: the write of its header was reported as done and never happened.
 
 use std::collections::BTreeMap;
 
@@ -275,7 +275,8 @@ fn free(
     inventory.segments.set(candidate.file.segment, Segment { incarnation, base_lsn, ..blank });
 }
 
-/// A target known by the guide's list, by a batch of a use that the guide does not know, or by its own header.
+/// A target known by the guide's list, by a batch of a use that the guide does not know, or by its own
+/// header.
 fn target(
     candidate: &Candidate,
     config: &LaneConfig,
@@ -306,9 +307,9 @@ fn target(
     }
 }
 
-/// The first sound batch header of a use of a file that is later than the guide. Behind a header that is sound
-/// it is one block away, or as much farther as the header of a later use may be longer. Behind one that is not
-/// it is searched for: what destroyed the header may have taken the first batches with it.
+/// The first sound batch header of a use of a file that is later than the guide. Behind a header that is
+/// sound it is one block away, or as much farther as the header of a later use may be longer. Behind one that
+/// is not it is searched for: what destroyed the header may have taken the first batches with it.
 fn later_batch(
     candidate: &Candidate,
     guide: Option<&Guide>,

@@ -96,8 +96,8 @@ impl SimDisk {
         self.pending.iter().map(describe).collect()
     }
 
-    /// Completes the operation at `index` of [`SimDisk::pending`], also if it is held back; `None` if there is
-    /// none.
+    /// Completes the operation at `index` of [`SimDisk::pending`], also if it is held back; `None` if there
+    /// is none.
     pub fn complete(&mut self, index: usize) -> Option<DiskDone> {
         let op = self.pending.remove(index)?.op;
         self.pending.iter_mut().for_each(|waiting| waiting.held = waiting.held.saturating_sub(1));
@@ -169,7 +169,8 @@ impl SimDisk {
         }
     }
 
-    /// Flips a bit that the seed picks, in a block that was ever written; says where. `None` if there is none.
+    /// Flips a bit that the seed picks, in a block that was ever written; says where. `None` if there is
+    /// none.
     pub fn rot(&mut self) -> Option<(LaneId, SegmentId, u64)> {
         let (lane, segment, block) = self.pick(u64::MAX)?;
         let offset = block + self.rng.below(BLOCK_BYTES as u64);

@@ -32,6 +32,7 @@ impl Medium {
         }
     }
 
+    /// In bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -96,14 +97,17 @@ impl Medium {
         self.bytes[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Flips one bit.
     pub fn flip_bit(&mut self, offset: u64, bit: u8) {
         self.bytes[offset as usize] ^= 1 << (bit & 7);
     }
 
+    /// Cuts the file short.
     pub fn truncate(&mut self, bytes: usize) {
         self.bytes.truncate(bytes);
     }
 
+    /// Lets reads of this block fail until it is written.
     pub fn make_unreadable(&mut self, block: usize) {
         self.unreadable.insert(block);
     }

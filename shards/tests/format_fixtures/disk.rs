@@ -17,6 +17,7 @@ use shards::io::{DiskDone, DiskOp, LaneId, SegmentFile, SegmentId, Volume};
 /// Equal bytes that end a run.
 const GAP_BYTES: usize = 8;
 
+/// Its segment files.
 #[derive(Default)]
 pub struct Disk {
     files: RefCell<BTreeMap<(LaneId, SegmentId), Vec<u8>>>,
@@ -44,6 +45,7 @@ impl Disk {
         }
     }
 
+    /// As a fixture.
     pub fn encode(&self) -> Vec<u8> {
         let (mut out, mut before) = (Vec::new(), Vec::new());
         for ((lane, segment), bytes) in self.files.borrow().iter() {
@@ -60,6 +62,7 @@ impl Disk {
         out
     }
 
+    /// What a fixture holds.
     pub fn decode(mut fixture: &[u8]) -> Self {
         let disk = Self::default();
         let mut before: Vec<u8> = Vec::new();

@@ -3,9 +3,10 @@
 //! Each file in `tests/fixtures` is a store as it was on disk; what its logs hold is committed here as a
 //! digest of every record's LSN, kind, expiry and payload, and for keyed records as what a reader gets.
 //!
-//! A change of the format gets a fixture of its own, beside those that are there: add its maker to [`MAKERS`],
-//! run `cargo test -p shards --test format_fixtures -- --ignored`, which writes the files that are missing and
-//! prints their digests, and add a test for it. A file that is committed is never written again.
+//! A change of the format gets a fixture of its own, beside those that are there: add its maker to `MAKERS`,
+//! run `TRINE_WRITE_FIXTURES=1 cargo test -p shards --test format_fixtures -- --nocapture`, which writes the
+//! files that are missing and prints their digests, and add a test for it. A file that is committed is never
+//! written again.
 
 #![allow(
     clippy::disallowed_methods,
@@ -40,10 +41,10 @@ fn fixture(name: &str) -> Disk {
 }
 
 #[test]
-#[ignore = "writes the fixtures that are missing; see the head of this file"]
-fn write_missing_fixtures() {
+fn every_fixture_is_there_or_is_written_on_request() {
     for (name, make) in MAKERS {
         if !path(name).exists() {
+            assert!(std::env::var_os("TRINE_WRITE_FIXTURES").is_some(), "{name} is missing");
             let disk = make();
             std::fs::write(path(name), disk.encode()).unwrap();
             println!("{name}: {:?}", logs::digests(&disk));

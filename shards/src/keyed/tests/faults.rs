@@ -6,9 +6,9 @@ use crate::index::Prefix;
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
 use crate::keyed::place::unpack;
 use crate::keyed::read::Lock;
-use crate::keyed::{Begun, Class, Event, Family, Got, KnownLost, LookupError};
+use crate::keyed::{Begun, Class, Event, Family, Got, KeyedConfig, KnownLost, LookupError};
 use crate::lane::RecordLoc;
-use crate::testing::{Fault, SECTOR_BYTES};
+use crate::testing::{Fault, PendingOp, SECTOR_BYTES};
 
 const DAY_S: u64 = 24 * 3_600;
 /// The head of a record of this size is read apart from most of its body.
@@ -143,7 +143,8 @@ fn what_a_failed_write_left_in_a_cache_is_not_what_was_stored() {
     assert_eq!(rig.get(shard(1)), got(2, &body(2, LONG)));
 }
 
-/// Rule: what recovery once took is owed from then on: the next header says so, and it is named when it is gone.
+/// Rule: what recovery once took is owed from then on: the next header says so, and it is named when it is
+/// gone.
 #[test]
 fn what_was_refused_and_seems_to_be_there_is_whole_or_named_when_it_goes() {
     let mut rig = Rig::new(1);
@@ -381,4 +382,43 @@ fn a_lease_whose_record_is_lost_overrules_what_came_before_wherever_it_is_copied
     rig.pass_hours(30 * 24);
     assert_eq!(mark(&rig), None);
     rig.assert_counters();
+}
+
+/// Rule: compaction goes on only while the segment is in the use that it began with.
+#[test]
+fn a_segment_that_dies_while_it_is_compacted_is_used_again_undisturbed() {
+    let mut rig = Rig::with(1, KeyedConfig { segments_max: 24, ..config() });
+    let years = START_S + 400 * DAY_S;
+    (0..84).for_each(|key| rig.put(shard(key), &record(key, years, &body(key, LONG))));
+    let (class, victim) = loc(&rig, 1);
+    // Of what shares its segment only key 1 lives, and is held: compaction waits for it.
+    let (hold, _) = rig.hold(shard(1));
+    let mates = (0..84).filter(|key| *key != 1 && loc(&rig, *key).1.segment == victim.segment);
+    mates.collect::<Vec<_>>().into_iter().for_each(|key| rig.delete(shard(key)));
+    (0..20).for_each(|_| rig.settle());
+    // Now it has to pause, and meanwhile the segment dies.
+    rig.store.compactor.pace.spend(1 << 20);
+    let ticket = rig.store.delete(hold, 0, years as u32, b"proof").unwrap();
+    assert!(rig.stored(ticket));
+    assert_eq!(rig.store.usage(class).spares, 2);
+    let is_of_victim = |op: &PendingOp| (op.lane, op.segment) == (class.lane(PARTITION), victim.segment);
+    let mut is_opened = false;
+    for key in 100..200 {
+        rig.now_us += 20_000;
+        let (hold, _) = rig.hold(shard(key));
+        let ticket = rig.store.put(hold, &record(key, years, &body(key, LONG))).unwrap();
+        rig.poll();
+        // Whatever is read is slow.
+        while let Some(write) = rig.disk.pending().iter().position(|op| op.sectors > 0) {
+            is_opened |= is_of_victim(&rig.disk.pending()[write]);
+            let done = rig.disk.complete(write).unwrap();
+            rig.store.complete(rig.now_us, done, &mut rig.events);
+            rig.poll();
+        }
+        if is_opened {
+            assert!(rig.stored(ticket));
+            return rig.assert_counters();
+        }
+    }
+    panic!("the segment was not used again");
 }
