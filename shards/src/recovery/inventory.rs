@@ -2,8 +2,8 @@
 //!
 //! The newest sound header is the guide: it lists every segment that held live records when it was written,
 //! and no segment older than itself that it does not list can hold any. A segment whose own header is damaged
-//! is placed by the list, or else by the first batch of a later use found in it. So is one whose first batch is
-//! of such a use: the write of its header was reported as done and never happened.
+//! is placed by the list, or else by the first batch of a later use found in it. So is one whose first batch
+//! is of such a use: the write of its header was reported as done and never happened.
 
 use std::collections::BTreeMap;
 
