@@ -57,6 +57,12 @@ impl CapacityState {
 
 /// Lanes of a partition: those of the classes and that of checkpoints.
 pub(super) const LANES: u32 = Class::ALL.len() as u32 + 1;
+/// How much of a segment may live at most for emptying it to be worth it; more than that of all cannot live.
+pub(super) const LIVE_PERMILLE_MAX: u64 = 850;
+/// Segments that must be left for a record to be taken, and for a deletion. Below that there is room for
+/// copies alone, so that emptying a segment can always be brought to its end.
+pub(super) const LEFT_FOR_RECORDS: u32 = 3;
+pub(super) const LEFT_FOR_DELETIONS: u32 = 2;
 /// Segments that are left to deletions and leases when records are refused.
 pub(super) const FOR_DELETIONS: u32 = 2;
 
@@ -111,7 +117,8 @@ impl KeyedStore {
         // Each lane has a segment that it keeps back and one that is only begun, and each segment a header
         // and a block for a marker.
         let usable_segments = u64::from(segments_max.saturating_sub(2 * lanes).max(1));
-        let usable_bytes = usable_segments * (segment_bytes - 2 * BLOCK_BYTES as u64);
+        let each = (segment_bytes - 2 * BLOCK_BYTES as u64) * LIVE_PERMILLE_MAX / 1_000;
+        let usable_bytes = usable_segments * each;
         let live: u64 = self.lanes.iter().map(Lane::live_bytes).sum();
         let permille = live * 1_000 / usable_bytes;
         let used = self.used_segments();
@@ -122,6 +129,22 @@ impl KeyedStore {
     /// Segments that hold records, or may.
     pub(super) fn used_segments(&self) -> u32 {
         self.lanes.iter().chain([&self.checkpointer.lane]).map(Lane::used_segments).sum()
+    }
+
+    /// Segments that could still be opened for records.
+    pub(super) fn segments_left(&self) -> u32 {
+        self.lanes.iter().map(Lane::spares).sum::<u32>() + self.free_segments()
+    }
+
+    /// True if there will be more space soon, without anything being deleted.
+    pub(super) fn may_win_space(&self) -> bool {
+        self.lanes.iter().any(Lane::awaits_spare) || self.is_compacting()
+    }
+
+    /// Bytes that copies may take.
+    pub(super) fn room_for_copies(&self) -> u64 {
+        let each = u64::from(self.config.lane.segment_bytes) - 2 * BLOCK_BYTES as u64;
+        u64::from(self.segments_left()) * each + self.lanes.iter().map(Lane::room_bytes).sum::<u64>()
     }
 
     /// True if some lane has nothing to go on with but what is kept back.

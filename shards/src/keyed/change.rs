@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use crate::format::Lsn;
 use crate::format::record::Kind;
 use crate::index::{Due, Place, Prefix};
+use crate::keyed::capacity::{LEFT_FOR_DELETIONS, LEFT_FOR_RECORDS};
 use crate::keyed::family::Tree;
 use crate::keyed::payload::{HEAD_BYTES, Head};
 use crate::keyed::place::{pack, padding, unpack};
@@ -239,9 +240,15 @@ impl KeyedStore {
         // Deletions need space before they give any, and compaction needs some to win it back: so only copies
         // may take the last segment, and records are refused while there are a few more.
         let wanted = Class::of(hour - self.hour);
-        let (class, lsn) = match self.append(Reserve::Keep, wanted, head.kind, head.expires_s, &parts) {
-            Err(AppendError::Full) if self.is_compacting() => return Err(AppendError::Busy.into()),
-            appended => appended?,
+        let least = if head.kind.is_metadata() { LEFT_FOR_DELETIONS } else { LEFT_FOR_RECORDS };
+        let appended = match self.segments_left() < least {
+            true => Err(AppendError::Full),
+            false => self.append(Reserve::Keep, wanted, head.kind, head.expires_s, &parts),
+        };
+        let (class, lsn) = match appended {
+            Err(AppendError::Full) if self.may_win_space() => return Err(AppendError::Busy.into()),
+            Err(error) => return Err(error.into()),
+            Ok(appended) => appended,
         };
         self.serial = head.serial;
         self.entries_under_way += 1;

@@ -20,7 +20,7 @@ use crate::format::batch::BATCH_HEADER_BYTES;
 use crate::format::record::{Kind, RecordView};
 use crate::index::{Due, Place, Prefix};
 use crate::io::{BLOCK_BYTES, Errno, SegmentId};
-use crate::keyed::capacity::{FOR_DELETIONS, LANES};
+use crate::keyed::capacity::{FOR_DELETIONS, LANES, LIVE_PERMILLE_MAX};
 use crate::keyed::change::{Appended, Effect, Mover};
 use crate::keyed::family::Tree;
 use crate::keyed::pace::Pace;
@@ -44,6 +44,8 @@ pub(super) struct Compactor {
     look_at_us: u64,
     /// The last look found nothing worth doing.
     found_none: bool,
+    /// It goes on until what was saved up is spent.
+    is_running: bool,
 }
 
 /// How often a victim is looked for, in microseconds.
@@ -111,6 +113,7 @@ impl Compactor {
             copied_bytes: 0,
             look_at_us: 0,
             found_none: true,
+            is_running: false,
         }
     }
 
@@ -131,18 +134,18 @@ impl Compactor {
 
     /// When it can go on, if it waits for nothing but time.
     pub(super) fn next_us(&self) -> Option<u64> {
-        let waits = self.victim.is_some() && self.buf.is_some() && !self.pace.may_go_on();
+        let waits = self.victim.is_some() && self.buf.is_some() && !self.is_running;
         waits.then(|| self.pace.next_us())
     }
 }
 
 /// How much of a segment the copies may take, in thousandths, for it to be worth emptying when so many of
-/// `segments_max` segments are free. To wait is to copy less: what dies meanwhile need not be copied. So little
-/// is done while there is space, and as much as it takes when what is kept for deletions comes near.
+/// `segments_max` segments are free. To wait is to copy less: what dies meanwhile need not be copied. So
+/// little is done while there is space, and as much as it takes when what is kept for deletions comes near.
 fn worth(free: u64, segments_max: u64) -> u64 {
     let spent = u64::from(LANES + FOR_DELETIONS);
     match free.saturating_sub(spent) {
-        left if left <= 2 + segments_max / 64 => 850,
+        left if left <= 2 + segments_max / 64 => LIVE_PERMILLE_MAX,
         left if left <= segments_max / 8 => 500,
         _ if free <= segments_max / 2 => 250,
         _ => 0,
@@ -183,7 +186,11 @@ impl KeyedStore {
             self.compactor.victim = self.choose_victim();
             self.compactor.found_none = self.compactor.victim.is_none();
         }
-        while self.compactor.pace.may_go_on() && self.advance() {}
+        // In bursts, so that batches are filled: copies that trickle would take a block each.
+        let burst = self.config.batch_bytes as i64;
+        self.compactor.is_running &= self.compactor.pace.may_go_on();
+        self.compactor.is_running |= self.compactor.pace.has_saved(burst);
+        while self.compactor.is_running && self.compactor.pace.may_go_on() && self.advance() {}
     }
 
     /// True if there is garbage that is worth freeing.
@@ -195,6 +202,7 @@ impl KeyedStore {
         let segments_max = u64::from(self.config.segments_max);
         let free = segments_max.saturating_sub(self.used_segments().into());
         let (limit, batch_bytes) = (worth(free, segments_max), self.config.batch_bytes);
+        let room = self.room_for_copies();
         let candidates = Class::ALL
             .into_iter()
             .flat_map(|class| self.lanes[class as usize].sealed().map(move |sealed| (class, sealed)));
@@ -204,7 +212,9 @@ impl KeyedStore {
             let is_avoided = self.compactor.avoided.iter().any(is_same);
             let permille = copied_bytes(sealed, batch_bytes) * 1_000 / u64::from(sealed.end);
             let worth_it = permille <= limit || !sealed.is_sound;
-            sealed.live_bytes > 0 && worth_it && !is_avoided
+            // With some batches that are not filled, the copies must find room, or the segment is never free.
+            let needed = copied_bytes(sealed, batch_bytes) * 5 / 4 + 2 * BLOCK_BYTES as u64;
+            sealed.live_bytes > 0 && worth_it && !is_avoided && needed <= room
         });
         let (class, sealed) = eligible.max_by_key(|(_, sealed)| score(sealed, batch_bytes, segments_max))?;
         let Sealed { segment, incarnation, end, .. } = sealed;

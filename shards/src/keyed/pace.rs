@@ -65,7 +65,7 @@ impl Pace {
         }
         let passed_us = now_us.saturating_sub(self.ticked_us).min(BURST_US);
         self.ticked_us = now_us;
-        let most = (self.rate * BURST_US / 1_000_000) as i64;
+        let most = self.most();
         self.tokens = (self.tokens + (self.rate * passed_us / 1_000_000) as i64).min(most);
     }
 
@@ -101,6 +101,16 @@ impl Pace {
     /// True if more may be done now.
     pub fn may_go_on(&self) -> bool {
         self.tokens > 0
+    }
+
+    /// True if so many bytes may be spent at once, or as many as can be saved up.
+    pub fn has_saved(&self, bytes: i64) -> bool {
+        self.tokens >= bytes.min(self.most())
+    }
+
+    /// Bytes that can be saved up.
+    fn most(&self) -> i64 {
+        (self.rate * BURST_US / 1_000_000) as i64
     }
 
     /// So many bytes were read or copied.

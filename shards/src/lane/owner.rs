@@ -107,6 +107,21 @@ impl Lane {
         }
     }
 
+    /// Segments that are ready to be opened.
+    pub fn spares(&self) -> u32 {
+        self.segments.spare_count() as u32
+    }
+
+    /// True if a segment is about to become ready.
+    pub fn awaits_spare(&self) -> bool {
+        self.prepare.is_some() || self.segments.is_freeing()
+    }
+
+    /// Bytes that may still be written without opening a segment.
+    pub fn room_bytes(&self) -> u64 {
+        self.active_room() as u64
+    }
+
     /// Batches that wait for the write in flight to end, the one being filled included.
     pub fn waiting_batches(&self) -> usize {
         self.queue.len()
