@@ -162,8 +162,9 @@ fn note(plan: &Plan, pass: &Pass) -> String {
     let Pass { idle, wearing, compacting, .. } = pass;
     let live = compacting.capacity.live_bytes as f64 / plan.full.usable_bytes() as f64;
     format!(
-        "{:.0} % of what the partition takes lives, {:?}; compaction copied {:.0} MB in {:.1} s ({:.0} MB idle); \
-         began late by {:.0} us at p99, idle {:.0}; {}; before it {:.0} overwrites/s; attempts turned away because it was full: {} before it, {} during it",
+        "{:.0} % of what the partition takes lives, {:?}; compaction copied {:.0} MB in {:.1} s \
+         ({:.0} MB idle); began late by {:.0} us at p99, idle {:.0}; {}; before it {:.0} overwrites/s; \
+         attempts turned away because it was full: {} before it, {} during it",
         live * 100.0,
         compacting.capacity.state,
         compacting.copied_bytes as f64 / 1e6,

@@ -1,4 +1,4 @@
-//! fio, the yardstick of disks: the same work on the same file system, on the same processor, in the same run.
+//! fio, the yardstick of disks: the same work on the same file system and processor, in the same run.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

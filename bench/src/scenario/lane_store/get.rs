@@ -58,7 +58,11 @@ fn rows(records: u64, ours: &[Outcome], theirs: &[Vec<Measured>; BLOCKS.len()]) 
         let row = row(measure, "1/s", stat(ours, Outcome::rate), peer, target);
         let note = match is_body {
             true => ours.last().map_or(String::new(), Outcome::shares),
-            false => "a record of this body lies in two blocks of 4 KiB, one in 64 in three; fio's begin at any block, too".into(),
+            false => {
+                "a record of this body lies in two blocks of 4 KiB, one in 64 in three; fio's begin at any \
+                      block, too"
+                    .into()
+            }
         };
         let fio = theirs.last().map_or(String::new(), |run| format!("; {}", run.words()));
         let disturbed = are_disturbed(ours.iter().map(|run| run.foreign_share))
