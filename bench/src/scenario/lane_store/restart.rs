@@ -48,7 +48,7 @@ pub fn run(bench: &Bench, effort: &Effort, say: &dyn Fn(&str)) -> Result<Vec<Row
     let own = restored.last().map_or(0.0, |run: &Restored| run.own.as_secs_f64());
     let foreign = restored.last().map_or(0.0, |run| run.foreign_share);
     let note = format!(
-        "{own:.1} s of it processor time, others took {:.0} % of the processor; put before at {:.0} records/s; \
+        "{own:.1} s of it processor time, others took {:.0} % of it; put before at {:.0} records/s; \
          {}",
         foreign * 100.0,
         filled.rate(),
