@@ -61,9 +61,6 @@ struct Avoided {
     until_us: u64,
 }
 
-/// Batches that may wait in a lane for copies to be added: with more, a change that comes now would wait for
-/// all of them.
-const WAITING_MAX: usize = 1;
 /// How long a key that is held is waited for, in microseconds.
 const PATIENCE_US: u64 = 100_000;
 /// How long a segment with held keys is left alone, and one with damage, in microseconds.
@@ -345,9 +342,6 @@ impl KeyedStore {
         };
         let (family, prefix) = (head.identity.family, head.prefix());
         let Some(from) = self.entry_at(&head, place) else { return Copied::Done };
-        if self.lanes.iter().any(|lane| lane.waiting_batches() > WAITING_MAX) {
-            return Copied::Wait;
-        }
         if !self.lock_to_move(family, prefix) {
             // To leave it behind would cost the space of all that was copied without freeing the segment.
             let since_us = *victim.held_since_us.get_or_insert(self.now_us);

@@ -122,11 +122,6 @@ impl Lane {
         self.active_room() as u64
     }
 
-    /// Batches that wait for the write in flight to end, the one being filled included.
-    pub fn waiting_batches(&self) -> usize {
-        self.queue.len()
-    }
-
     /// Its number.
     pub fn id(&self) -> LaneId {
         self.config.lane
