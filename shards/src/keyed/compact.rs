@@ -238,8 +238,7 @@ impl KeyedStore {
         if self.compactor.buf.is_none() {
             return false;
         }
-        let sealed = self.lanes[victim.class as usize].sealed_segment(victim.segment);
-        if sealed.is_none_or(|sealed| sealed.incarnation != victim.incarnation) {
+        if !self.lanes[victim.class as usize].is_sealed(victim.segment, victim.incarnation) {
             return victim.under_way == 0 && self.end_victim();
         }
         if victim.next >= victim.end {
